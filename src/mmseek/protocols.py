@@ -1,0 +1,149 @@
+"""What the rooms owe each other. A room implements these; `pipeline` joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from mmseek._types import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmseek._types import FloatArray
+
+    RowArray: TypeAlias = NDArray[np.int64]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Content -> vectors: float32, shape (n, dim), L2-normalised, in the order of the input."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Spec, dimension and the fingerprint: a hash of weights and recipe. Equal fingerprints mean equal vectors."""
+        ...
+
+    def encode_query(self, contents: Sequence[Content], instruction: str | None = None) -> FloatArray:
+        """Encode the query side.
+
+        Raises:
+            MmseekError: the first item that cannot be encoded, named by its position.
+        """
+        ...
+
+    def encode_document(self, contents: Sequence[Content]) -> FloatArray:
+        """Encode the document side; errors as in `encode_query`."""
+        ...
+
+    def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
+class VectorIndex(Protocol):
+    """Nearest neighbours by inner product over rows that carry int64 numbers. Derived: always rebuildable."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, rows: RowArray, vectors: FloatArray) -> None:
+        """Add vectors (n, dim) under new row numbers (n,)."""
+        ...
+
+    def remove(self, rows: RowArray) -> None:
+        """Forget these rows; unknown ones are ignored."""
+        ...
+
+    def search(
+        self, queries: FloatArray, k: int, *, allowed: RowArray | None = None, excluded: RowArray | None = None
+    ) -> tuple[RowArray, FloatArray]:
+        """Best k rows and their scores, both (n, k), best first; padded with row -1 and score -inf.
+
+        Equal scores are ordered by row number. `allowed` restricts to some rows, `excluded` leaves some out.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What `mmseek info` shows. `bytes` counts everything on disk; times are ISO 8601 in UTC."""
+
+    location: str
+    format_version: int
+    encoder: EncoderIdentity
+    documents: int
+    modalities: Mapping[str, int]
+    bytes: int
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `mmseek verify` found: the collection is sound if there are no problems."""
+
+    documents: int
+    vectors: int
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+@runtime_checkable
+class Collection(Protocol):
+    """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash."""
+
+    def info(self) -> CollectionInfo: ...
+
+    def upsert(self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str] | None = None) -> None:
+        """Store documents with their vectors (n, dim), replacing those of equal id. Durable, all or nothing, on return.
+
+        `digests` are the hashes of what was encoded, kept so that an unchanged document is not encoded twice.
+
+        Raises:
+            InputError: shapes disagree, or a vector holds NaN or infinity; nothing was stored.
+            StorageError: the disk is full or read-only; nothing of this call was stored.
+        """
+        ...
+
+    def delete(self, ids: Container[str]) -> int:
+        """Remove documents by id; returns how many there were."""
+        ...
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of these ids; unknown ids are left out."""
+        ...
+
+    def digests(self, ids: Sequence[str]) -> dict[str, str]:
+        """The stored digests of these ids; ids that are unknown or have none are left out."""
+        ...
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, in the order in which they were stored."""
+        ...
+
+    def search(
+        self,
+        vector: FloatArray,
+        k: int,
+        *,
+        exclude: Container[str] = (),
+        candidates: Container[str] | None = None,
+    ) -> list[Hit]:
+        """The k nearest documents of a vector (dim,), best first, seen as one consistent state."""
+        ...
+
+    def verify(self) -> VerifyReport:
+        """Read everything and compare checksums, ledger and vectors; changes nothing."""
+        ...
+
+    def close(self) -> None: ...

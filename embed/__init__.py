@@ -1,0 +1,8 @@
+"""Content -> vectors. Importing this package loads no model and no torch."""
+
+from __future__ import annotations
+
+from mmseek.embed.registry import FAMILIES, Family, load_encoder
+from mmseek.embed.spec import Spec, parse_spec
+
+__all__ = ["FAMILIES", "Family", "Spec", "load_encoder", "parse_spec"]

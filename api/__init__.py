@@ -1,0 +1,1 @@
+"""Everything outward: the REST server and the pages that a browser shows."""

@@ -1,0 +1,57 @@
+"""Stops reading a request's body once it is too long, so that no client fills the memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.exceptions import HTTPException
+
+from mmseek.api.server.errors import error_answer
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Without it a server would read the rest of the body, to throw it away.
+_CLOSE: Final = {"Connection": "close"}
+
+
+class BodyLimit:
+    """Answers 413 to bodies over the limit: by their declared length at once, else while they come in.
+
+    Frameworks have such a limit too, but answer in a shape of their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if _declared(scope) > self._max_bytes:
+            await error_answer(413, "body_too_large", self._message, _CLOSE)(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._max_bytes:
+                    raise HTTPException(413, self._message, _CLOSE)  # which the framework lets through while it parses
+            return message
+
+        await self.app(scope, counted, send)
+
+    @property
+    def _message(self) -> str:
+        return f"the body has more than the {self._max_bytes} bytes that are taken: send less in one request"
+
+
+def _declared(scope: Scope) -> int:
+    """The length that the client announces; servers refuse a header that is no number."""
+    values = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(values[0]) if values and values[0].isdigit() else 0

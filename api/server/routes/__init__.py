@@ -1,0 +1,8 @@
+"""The routes, a file for each kind of thing."""
+
+from mmseek.api.server.routes import collection, documents, health, pictures, search
+
+# Pictures before documents: both take any id, with slashes too.
+ROUTERS = (health.router, search.router, collection.router, pictures.router, documents.router)
+
+__all__ = ["ROUTERS"]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, UploadFile
+from fastapi.responses import JSONResponse
+
+from mmseek._types import Content, Image, Part, Query, Text
+from mmseek.api.server.reading import make_query, read_query
+from mmseek.api.server.schemas import ErrorAnswer, SearchAnswer, SearchBody
+from mmseek.api.server.service import Service, ServiceDep
+from mmseek.api.server.showing import search_json
+
+router = APIRouter(prefix="/v1/search", tags=["search"], responses={400: {"model": ErrorAnswer}})
+
+
+@router.post("", response_model=SearchAnswer)
+async def search(body: SearchBody, service: ServiceDep) -> JSONResponse:
+    """Find the documents nearest to a text, a picture, or both."""
+    return JSONResponse(await service.encoding.run(lambda: _search(service, read_query(body, service.limits))))
+
+
+@router.post("/upload", response_model=SearchAnswer)
+async def search_upload(
+    service: ServiceDep,
+    image: UploadFile,
+    text: Annotated[str | None, Form()] = None,
+    instruction: Annotated[str | None, Form()] = None,
+    k: Annotated[int, Form(ge=1)] = 10,
+) -> JSONResponse:
+    """The same with the picture as a file, for forms: `curl -F image=@photo.jpg -F text=...`."""
+    parts: list[Part] = [Image(data=await image.read())]
+    if text and text.strip():
+        parts.append(Text(text))
+    query = make_query(Content(tuple(parts)), service.limits, k=k, instruction=instruction)
+    return JSONResponse(await service.encoding.run(lambda: _search(service, query)))
+
+
+def _search(service: Service, query: Query) -> dict[str, object]:
+    return search_json(service.retriever.search(query))

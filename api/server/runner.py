@@ -1,0 +1,119 @@
+"""Runs the service until it is told to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from mmseek.api.server.app import create_app
+from mmseek.api.server.host_check import LOCAL_HOSTS
+from mmseek.api.server.limits import ServerLimits
+from mmseek.api.server.logs import configure_logs
+from mmseek.config import settings
+from mmseek.errors import ConfigError
+from mmseek.media import MediaLimits
+
+if TYPE_CHECKING:
+    from mmseek.pipeline import Retriever
+
+
+_LAST_PORT: Final = 65535
+
+
+def serve(
+    retriever: Retriever,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: ServerLimits | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a collection until SIGTERM or Ctrl-C; then finish what was begun, within a bound, and close it.
+
+    Args:
+        retriever: its collection open for writing. Closed on return, whatever happens.
+        host: the address to listen on.
+        port: 0 takes any free one.
+        limits: what a request may ask for; without them the usual ones, and of pictures those of the environment.
+        on_ready: told the URL once requests are answered.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    try:
+        limits = limits or ServerLimits(media=MediaLimits.from_settings(settings()))
+        with _listening(host, port) as listener:
+            configure_logs()
+            config = uvicorn.Config(
+                create_app(retriever, limits=limits, hosts=_hosts(host, listener)),
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=limits.drain_seconds,
+            )
+            server = _Server(config, lambda: on_ready(_url(host, listener)) if on_ready else None)
+            with _stopping_quietly(server):
+                server.run(sockets=[listener])
+    finally:
+        retriever.close()
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            self._on_ready()
+
+
+@contextmanager
+def _stopping_quietly(server: uvicorn.Server) -> Iterator[None]:
+    """Signals end the server and no more.
+
+    Uvicorn raises the signals that it got a second time when it is done. By then the handlers from before it stand
+    again, and these would end the process before the collection is closed.
+    """
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"cannot listen on {host}:{port}: a port is a number from 0 to {_LAST_PORT}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror}): choose another host or port") from error
+    with listener:
+        yield listener
+
+
+def _hosts(host: str, listener: socket.socket) -> frozenset[str] | None:
+    """A server that only this machine reaches answers only under this machine's own names."""
+    local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+    return LOCAL_HOSTS | {_in_url(host)} if local else None
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    return f"http://{_in_url(host)}:{listener.getsockname()[1]}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

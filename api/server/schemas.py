@@ -1,0 +1,119 @@
+"""Bodies of requests and answers, as /openapi.json shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_PICTURE = "a data: URI like data:image/png;base64,..."
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchBody(_Body):
+    """A query of text, a picture or both; or of `content`, parts in order."""
+
+    text: str | None = None
+    image: str | None = Field(None, description=_PICTURE)
+    content: list[dict[str, Any]] | None = Field(
+        None, description='parts {"type": "text", "text": ...} and {"type": "image", "image": data URI}'
+    )
+    instruction: str | None = Field(None, description="what to look for, to encoders that can use it")
+    k: int = Field(10, ge=1, strict=True, description="how many hits")
+    exclude: list[str] = Field(default_factory=list, description="ids that are never ranked")
+    candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
+
+
+class DocumentsBody(_Body):
+    """Documents to add or replace, in mmseek's item format, pictures as data: URIs."""
+
+    documents: list[Any] = Field(min_length=1)
+
+
+class IdsBody(_Body):
+    """Documents to remove."""
+
+    ids: list[str] = Field(min_length=1)
+
+
+class HitAnswer(BaseModel):
+    """One hit; `document` is an item whose pictures are addresses of this service."""
+
+    rank: int
+    id: str
+    score: float
+    scores: dict[str, float]
+    document: dict[str, Any]
+
+
+class SearchAnswer(BaseModel):
+    """The hits of a search, best first."""
+
+    hits: list[HitAnswer]
+    took_ms: float
+
+
+class FailureAnswer(BaseModel):
+    """A document that was not stored: its place in the request, counted from 0, and why."""
+
+    id: str | None
+    position: int
+    code: str
+    message: str
+
+
+class DocumentsAnswer(BaseModel):
+    """What became of the documents; those counted are durable."""
+
+    indexed: int
+    unchanged: int
+    failed: list[FailureAnswer]
+
+
+class DeletedAnswer(BaseModel):
+    """How many documents there were to remove."""
+
+    deleted: int
+
+
+class EncoderAnswer(BaseModel):
+    """The encoder of the collection."""
+
+    spec: str
+    fingerprint: str
+    dim: int
+
+
+class CollectionAnswer(BaseModel):
+    """What the collection holds. Times are ISO 8601 in UTC."""
+
+    documents: int
+    modalities: dict[str, int]
+    encoder: EncoderAnswer
+    bytes: int
+    format_version: int
+    created_at: str
+    updated_at: str
+
+
+class HealthAnswer(BaseModel):
+    """`ok`, or `unavailable` and why."""
+
+    status: str
+    reason: str | None = None
+
+
+class ErrorDetail(BaseModel):
+    """A stable code to compare with, and a sentence to read."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorDetail

@@ -1,0 +1,44 @@
+"""Documents and hits as answers. Where a picture lies on the server is never told: it has an address instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from mmseek._types import Content, Document, Hit, Image, Part
+from mmseek.items import item_to_json
+from mmseek.pipeline import SearchResult
+
+
+def picture_address(document_id: str, number: int) -> str:
+    """The address of a document's picture, counted from 0."""
+    return f"/v1/documents/{quote(document_id, safe='')}/images/{number}"
+
+
+def document_json(document: Document) -> dict[str, Any]:
+    """A document in the item format, with the addresses of its pictures."""
+    parts: list[Part] = []
+    number = 0
+    for part in document.content.parts:
+        if isinstance(part, Image):
+            parts.append(Image(url=picture_address(document.id, number)))
+            number += 1
+        else:
+            parts.append(part)
+    return item_to_json(Document(document.id, Content(tuple(parts)), document.metadata, document.parent_id))
+
+
+def search_json(result: SearchResult) -> dict[str, Any]:
+    """The answer of a search."""
+    return {"hits": [_hit_json(hit) for hit in result.hits], "took_ms": round(result.took_ms, 3)}
+
+
+def _hit_json(hit: Hit) -> Mapping[str, Any]:
+    return {
+        "rank": hit.rank,
+        "id": hit.id,
+        "score": float(hit.score),
+        "scores": {name: float(score) for name, score in hit.scores.items()},
+        "document": document_json(hit.document),
+    }

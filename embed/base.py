@@ -1,0 +1,82 @@
+"""The `Encoder` protocol on top of the engine. A family inherits from it and gives the recipe."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Role
+from mmseek.embed.batching import Budget
+from mmseek.embed.engine import Engine, EngineOptions, Unit
+from mmseek.errors import MmseekError
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+
+__all__ = ["EngineEncoder"]
+
+
+class EngineEncoder(ABC):
+    """An encoder of one vector a content. Subclasses implement `identity` and the four parts of `Recipe`."""
+
+    def __init__(self, options: EngineOptions | None = None) -> None:
+        self._engine = Engine(self, options)
+
+    @property
+    @abstractmethod
+    def identity(self) -> EncoderIdentity:
+        """Spec, fingerprint and dimension."""
+
+    @property
+    @abstractmethod
+    def budgets(self) -> Mapping[str, Budget]:
+        """See `Recipe`."""
+
+    @abstractmethod
+    def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
+        """See `Recipe`."""
+
+    @abstractmethod
+    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
+        """See `Recipe`."""
+
+    @abstractmethod
+    def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
+        """See `Recipe`."""
+
+    def encode_query(self, contents: Sequence[Content], instruction: str | None = None) -> FloatArray:
+        """Encode the query side: float32 (n, dim), L2-normalised.
+
+        Raises:
+            MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
+        """
+        return self._encode(contents, "query", instruction)
+
+    def encode_document(self, contents: Sequence[Content]) -> FloatArray:
+        """Encode the document side: float32 (n, dim), L2-normalised; errors as in `encode_query`."""
+        return self._encode(contents, "document", None)
+
+    def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        return self._engine.stream(requests)
+
+    def _encode(self, contents: Sequence[Content], role: Role, instruction: str | None) -> FloatArray:
+        rows = np.empty((len(contents), self.identity.dim), dtype=np.float32)
+        requests = (EncodeRequest(content, role, instruction) for content in contents)
+        for position, encoded in enumerate(self._engine.stream(requests)):
+            if encoded.vector is None:
+                raise _placed(encoded.error, position if len(contents) > 1 else None)
+            rows[position] = encoded.vector
+        return rows
+
+
+def _placed(error: MmseekError | None, position: int | None) -> MmseekError:
+    if error is None:
+        error = MmseekError("an encoder gave neither a vector nor an error: report this as a bug")
+    if position is not None:
+        # The error is this call's alone, so its sentence may be completed in place, whatever class it is.
+        error.args = (f"item {position}: {error}", *error.args[1:])
+    return error

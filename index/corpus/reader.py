@@ -1,0 +1,141 @@
+"""`read_corpus`: files and folders in, documents out, one at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mmseek.config import settings
+from mmseek.errors import InputError
+from mmseek.index.corpus.entries import Entry, Located, ReadOptions, Skipped, SourceFile
+from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text
+from mmseek.index.corpus.folder import name_problem, walk
+from mmseek.index.corpus.markdown import PICTURE_SUFFIXES
+from mmseek.index.corpus.seen import SeenIds
+from mmseek.index.manifest import NAME as COLLECTION_MARK
+from mmseek.media import MediaLimits
+
+Reader = Callable[[SourceFile, ReadOptions], Iterator[Entry]]
+
+READERS: dict[str, Reader] = {
+    ".jsonl": read_items_file,
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".txt": read_text,
+    **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
+}
+# These refer to pictures beside them, which then are parts of their documents and not documents of their own.
+_REFERRING = frozenset({".jsonl", ".md", ".markdown"})
+_STANDING_ALONE = READERS.keys() - _REFERRING
+
+
+def read_corpus(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    allow_urls: bool = False,
+    follow_symlinks: bool = False,
+    limits: MediaLimits | None = None,
+) -> Iterator[Entry]:
+    """Documents of files and folders, streamed in an order that depends on nothing but their names.
+
+    - `.jsonl`: one item a line. A line without an id gets `FILE:LINE` (`notes.jsonl:7`).
+    - pictures: a document each, its id the path below the given folder (or the name of the file given).
+    - `.txt`: one document, whole, UTF-8. `.md`: one document, its text and pictures interleaved.
+    - a folder: all of these below it. First the `.jsonl` and `.md` files, then the pictures that none of them refers
+      to and the texts, each time by name. Other files are told as `Skipped`; names that begin with a dot are not
+      looked at; where `queries.jsonl` stands beside `corpus.jsonl`, only the latter holds documents. Collections
+      and `.failures.jsonl` reports of earlier runs are passed over.
+
+    What cannot be used is yielded as an `ItemError`, and the rest goes on. An id that comes again is such an error: the
+    first one wins. Memory: the ids seen and the pictures referred to, whatever the size of the files.
+
+    Args:
+        sources: files and folders, read in the order given; one that is given twice is read once.
+        allow_urls: let items refer to pictures on the web.
+        follow_symlinks: follow symbolic links found in folders. Those given as sources are always followed.
+        limits: of the bytes of a picture that stands in a `data:` URI; by default those of the settings.
+
+    Raises:
+        InputError: before anything is read: a source is missing, unreadable or of an unknown format, or none is given.
+    """
+    given = [Path(sources)] if isinstance(sources, str | Path) else [Path(source) for source in sources]
+    if not given:
+        raise InputError("there is nothing to read: give a file or a folder")
+    for source in given:
+        _check(source)
+    limits = limits or MediaLimits.from_settings(settings())
+    options = ReadOptions(allow_urls=allow_urls, follow_symlinks=follow_symlinks, limits=limits)
+    return SeenIds().first_only(entry for source in dict.fromkeys(given) for entry in _read(source, options))
+
+
+def _check(source: Path) -> None:
+    """Raise InputError unless a source can be read."""
+    if (problem := name_problem(source.name)) and not source.is_dir():
+        raise InputError(f"{str(source)!r} cannot be read: {problem}")
+    try:
+        if source.is_dir():
+            with os.scandir(source):
+                pass
+            if (source / COLLECTION_MARK).is_file():
+                raise InputError(f"{source} is a collection, not a corpus: give the files that it was made of")
+            return
+        if source.exists() and not source.is_file():
+            raise InputError(f"{source} is neither a file nor a folder: give one of them")
+        with source.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise InputError(f"{source} does not exist: give a file or a folder that does") from None
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({error.strerror}): give a file or a folder that can") from None
+    if source.suffix.lower() not in READERS:
+        raise InputError(f"{source} {_unknown(source)}: give .jsonl, .txt, .md, a picture, or a folder of these")
+
+
+def _unknown(path: Path) -> str:
+    kind = f"of a format that is not read ({path.suffix})" if path.suffix else "without a suffix that tells its format"
+    return f"is a file {kind}"
+
+
+def _read(source: Path, options: ReadOptions) -> Iterator[Entry]:
+    if source.is_dir():
+        yield from _read_folder(source, options)
+        return
+    path = Path(os.path.abspath(source))  # noqa: PTH100
+    file = SourceFile(path=path, shown=str(source), id=path.name, root=path.parent)
+    yield from READERS[path.suffix.lower()](file, options)
+
+
+def _read_folder(folder: Path, options: ReadOptions) -> Iterator[Entry]:
+    referred: set[str] = set()
+    for file in walk(folder, follow_symlinks=options.follow_symlinks):
+        if not isinstance(file, SourceFile):
+            yield file
+        elif reason := _reason_to_skip(file):
+            yield Skipped(file.shown, reason)
+        elif file.path.suffix.lower() in _REFERRING:
+            for entry in READERS[file.path.suffix.lower()](file, options):
+                referred.update(_picture_files(entry))
+                yield entry
+    for file in walk(folder, follow_symlinks=options.follow_symlinks):
+        if isinstance(file, SourceFile) and file.path.suffix.lower() in _STANDING_ALONE:
+            if referred and os.path.realpath(file.path) in referred:
+                continue
+            yield from READERS[file.path.suffix.lower()](file, options)
+
+
+def _reason_to_skip(file: SourceFile) -> str | None:
+    if file.path.suffix.lower() not in READERS:
+        return _unknown(file.path)
+    if file.path.name == "queries.jsonl" and file.path.with_name("corpus.jsonl").is_file():
+        return "holds the queries to the corpus.jsonl beside it"
+    if file.path.name.endswith(".failures.jsonl"):
+        return "is a report of an indexing run, not a part of a corpus"
+    return None
+
+
+def _picture_files(entry: Entry) -> Iterator[str]:
+    if isinstance(entry, Located):
+        for image in entry.content.images:
+            if image.path is not None:
+                yield os.path.realpath(image.path)

@@ -1,0 +1,151 @@
+"""From a location to a collection: opened for reading or writing, or made."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mmseek._types import EncoderIdentity
+from mmseek.errors import CollectionExists, CorruptCollection, EncoderMismatch, InputError, NotACollection, SpecError
+from mmseek.index import assets, connections, ledger, lock, manifest, segments
+from mmseek.index.collection import LocalCollection
+from mmseek.index.durable import make_folder, storage_errors, sync_folder
+from mmseek.index.head import NAME as HEAD_NAME
+from mmseek.index.head import Head, write_head
+from mmseek.protocols import Collection, VerifyReport
+
+Mode: TypeAlias = Literal["read", "write", "create"]
+
+# What stands in the folder when making a collection was interrupted: nothing was stored, so it may be done again.
+_BEGINNINGS = {
+    lock.NAME,
+    HEAD_NAME,
+    manifest.NAME + ".tmp",
+    *(connections.NAME + end for end in ("", "-wal", "-shm", "-journal")),
+}
+_OWN_FOLDERS = {segments.FOLDER, assets.FOLDER}
+_IGNORED = {"lost+found"}  # stands in every fresh volume
+
+
+def open_collection(location: str | Path, *, mode: Mode = "read", encoder: EncoderIdentity | None = None) -> Collection:
+    """Open a collection, or make one.
+
+    Args:
+        location: the collection's folder.
+        mode: `read`: any number at a time, also beside a writer. `write`: the one writer; makes the collection when
+            the folder is absent or empty. `create`: like `write`, but refuses a collection that is there.
+        encoder: whose vectors are to be searched or stored; compared with those of the collection, and needed to
+            make one.
+
+    Raises:
+        NotACollection: there is none, or the folder holds something else (which is left as it is).
+        CollectionExists: `create` found one.
+        EncoderMismatch: it holds the vectors of another encoder; names both.
+        CollectionLocked: another writer has it.
+        FormatTooNew, CorruptCollection, StorageError: see there.
+        SpecError: nothing answers to this kind of location.
+    """
+    if mode not in {"read", "write", "create"}:
+        raise InputError(f"a collection is opened to read, write or create, not to {mode!r}")
+    folder = _folder(location)
+    if mode == "read":
+        found = manifest.read_manifest(folder)
+        _check_encoder(folder, found, encoder)
+        return LocalCollection(folder, found)
+    if not _is_collection(folder):
+        if encoder is None:
+            raise NotACollection(f"{folder} is no mmseek collection, and to make one its encoder must be given")
+        _check_empty(folder)
+    elif mode == "create":
+        raise CollectionExists(f"{folder} is a collection already: choose another folder, or index into it")
+    else:
+        _check_encoder(folder, manifest.read_manifest(folder), encoder)
+    return _open_writer(folder, mode, encoder)
+
+
+def verify_collection(location: str | Path) -> VerifyReport:
+    """Check a collection that may be too damaged to be opened.
+
+    Raises:
+        NotACollection, FormatTooNew, StorageError: there is nothing that could be checked.
+    """
+    try:
+        collection = open_collection(location)
+    except CorruptCollection as error:
+        return VerifyReport(0, 0, (str(error),))
+    with closing(collection):
+        return collection.verify()
+
+
+def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> LocalCollection:
+    with storage_errors(folder):
+        make_folder(folder)
+        right = lock.WriterLock(folder)
+    try:
+        # Looked at again: another writer may have made it before we had the lock.
+        if not _is_collection(folder) and encoder is not None:
+            _make(folder, encoder)
+        elif mode == "create":
+            raise CollectionExists(f"{folder} is a collection already: choose another folder, or index into it")
+        found = manifest.read_manifest(folder)
+        _check_encoder(folder, found, encoder)
+        return LocalCollection(folder, found, right)
+    except BaseException:
+        right.release()
+        raise
+
+
+def _make(folder: Path, encoder: EncoderIdentity) -> None:
+    """The manifest is written last: a folder without one holds nothing."""
+    if encoder.dim < 1:
+        raise InputError(f"an encoder's vectors have at least one dimension, not {encoder.dim}")
+    database = folder / connections.NAME
+    with storage_errors(folder), connections.sqlite_errors(database):
+        for leftover in folder.glob(connections.NAME + "*"):
+            leftover.unlink()
+        connection = sqlite3.connect(database, isolation_level=None)
+        try:
+            ledger.create_schema(connection)
+        finally:
+            connection.close()
+        make_folder(folder / segments.FOLDER)
+        make_folder(folder / assets.FOLDER)
+        sync_folder(folder)
+        write_head(folder, Head(0), durable=True)
+        manifest.write_manifest(folder, manifest.Manifest(encoder, ledger.now()))
+
+
+def _folder(location: str | Path) -> Path:
+    scheme = re.match(r"([a-z][a-z0-9+.-]*)://", str(location))
+    if scheme:
+        raise SpecError(f"no kind of collection answers to {scheme[1]}://: give the path of a folder")
+    if not str(location).strip():
+        raise InputError("the location of the collection is empty: give the path of a folder")
+    return Path(location).absolute()
+
+
+def _is_collection(folder: Path) -> bool:
+    return (folder / manifest.NAME).exists()
+
+
+def _check_empty(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise NotACollection(f"{folder} is a file, not a collection: give the folder of a collection")
+    for path in folder.iterdir():
+        if path.name in _BEGINNINGS | _IGNORED or (path.name in _OWN_FOLDERS and not any(path.rglob("*.*"))):
+            continue
+        raise NotACollection(
+            f"{folder} holds other things ({path.name}) and is no mmseek collection: choose an empty or a new folder"
+        )
+
+
+def _check_encoder(folder: Path, found: manifest.Manifest, encoder: EncoderIdentity | None) -> None:
+    stored = found.encoder
+    if encoder is None or (encoder.fingerprint, encoder.dim) == (stored.fingerprint, stored.dim):
+        return
+    raise EncoderMismatch(wanted=str(encoder), stored=str(stored), place=str(folder))

@@ -1,0 +1,111 @@
+"""What searches see: a vector index in memory that follows the ledger, and never runs ahead of what a search reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmseek.errors import CorruptCollection
+from mmseek.index.connections import Connections
+from mmseek.index.ledger import Snapshot, State, reading
+from mmseek.index.rwlock import ReadWriteLock
+from mmseek.index.segments import Segments
+from mmseek.protocols import VectorIndex
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+    from mmseek.protocols import RowArray
+
+IndexFactory = Callable[[int, int], VectorIndex]
+
+
+def exact_index(dim: int, capacity: int) -> VectorIndex:
+    """The default index. FAISS is loaded at the first search: a writer does without it."""
+    from mmseek.index.exact import FaissExactIndex
+
+    return FaissExactIndex(dim, capacity)
+
+
+class VectorView:
+    """The living vectors of a collection in a `VectorIndex`, built at the first search.
+
+    Args:
+        connections: to the ledger.
+        segments: the vectors on disk.
+        dim: their columns.
+        make_index: called with dim and the number of rows to come.
+    """
+
+    def __init__(
+        self, connections: Connections, segments: Segments, dim: int, make_index: IndexFactory = exact_index
+    ) -> None:
+        self._connections = connections
+        self._segments = segments
+        self._dim = dim
+        self._make_index = make_index
+        self._lock = ReadWriteLock()
+        self._index: VectorIndex | None = None
+        self._seen: State | None = None
+
+    @contextmanager
+    def current(self) -> Iterator[tuple[VectorIndex, Snapshot]]:
+        """The index and a snapshot of the ledger that agree with each other for as long as the block runs."""
+        self._lock.acquire_shared()
+        try:
+            with self._connections.lend() as connection, reading(connection) as snapshot:
+                if self._index is not None and snapshot.state() == self._seen:
+                    yield self._index, snapshot
+                    return
+        finally:
+            self._lock.release()
+        self._lock.acquire_exclusive()
+        try:
+            with self._connections.lend() as connection, self._caught_up(connection) as (index, snapshot):
+                self._lock.downgrade()
+                yield index, snapshot
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _caught_up(self, connection: sqlite3.Connection) -> Iterator[tuple[VectorIndex, Snapshot]]:
+        with reading(connection) as snapshot:
+            state = snapshot.state()
+            try:
+                index = self._follow(snapshot, state)
+            except CorruptCollection:
+                index = None
+            if index is not None:
+                yield index, snapshot
+                return
+        # A compaction may have removed the files of this snapshot while they were read: a later one has others.
+        with reading(connection) as snapshot:
+            yield self._follow(snapshot, snapshot.state()), snapshot
+
+    def _follow(self, snapshot: Snapshot, state: State) -> VectorIndex:
+        index, seen, self._index, self._seen = self._index, self._seen, None, None
+        if index is None or seen is None or seen.epoch != state.epoch:
+            del index  # before its successor is filled: one of them in memory is enough
+            index, after = self._make_index(self._dim, snapshot.count()), 0
+        else:
+            index.remove(snapshot.died(seen.generation))
+            after = seen.next_row - 1
+        for rows, vectors in read_vectors(snapshot, self._segments, after):
+            index.add(rows, vectors)
+        # Only a whole index is kept: after an error the next search builds it anew.
+        self._index, self._seen = index, state
+        return index
+
+
+def read_vectors(snapshot: Snapshot, segments: Segments, after: int = 0) -> Iterator[tuple[RowArray, FloatArray]]:
+    """Living vectors with row numbers over `after`, in order and in pieces: rows (n,) and vectors (n, dim)."""
+    for places in snapshot.live(after):
+        turns = np.flatnonzero(np.diff(places[:, 1])) + 1
+        for piece in np.split(places, turns):
+            done = 0
+            for vectors in segments.read(int(piece[0, 1]), piece[:, 2]):
+                yield piece[done : done + len(vectors), 0], vectors
+                done += len(vectors)

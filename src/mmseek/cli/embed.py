@@ -1,0 +1,174 @@
+"""`mmseek embed`: items to vectors in a `.npy` file."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmseek.cli.failures import EXIT_PARTIAL
+from mmseek.cli.opening import DEFAULT_ENCODER, load
+from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, writable_file
+from mmseek.cli.output import count, one_line, say, verb_output
+from mmseek.cli.progress import Meter
+from mmseek.cli.reports import settle_report, show_failures, write_failures
+from mmseek.errors import InputError, ItemError, MmseekError
+
+if TYPE_CHECKING:
+    from mmseek._types import EncodeRequest, FloatArray
+    from mmseek.protocols import Encoder
+
+
+def embed(
+    items: Annotated[Path, typer.Argument(metavar="ITEMS.jsonl", help="One item a line.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.npy", help="float32, one row an item.", show_default=False)
+    ],
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    truncate_dim: Annotated[
+        int | None, typer.Option("--truncate-dim", metavar="D", help="Keep the first D dimensions, of length 1 again.")
+    ] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode the items of a JSONL file into a .npy file.
+
+    The rows are in input order, float32, of length 1. An item may carry "role": "query" (default "document") and
+    "instruction".
+
+    A line that cannot be used has no row: it is named with its reason on stderr and in OUT.npy.failures.jsonl, its
+    number is in "failed_lines" of --json, the rest goes on, and the exit code is 1. If no line can be used, nothing is
+    written. The file appears under its name only when it is whole.
+    """
+    with verb_output(as_json) as out:
+        from rich.text import Text
+
+        if output.suffix != ".npy":
+            raise InputError(f"--output {output} does not end in .npy, which is what is written: name it so")
+        writable_file(output, "--output")
+        if not items.exists():
+            raise InputError(f"{items} does not exist: give a JSONL file of items")
+        began = time.monotonic()
+        model = load(encoder, device)
+        dim = _kept(model, truncate_dim)
+        source = _Source(items)
+        rows = _write_rows(source, model, output, dim)
+        report = settle_report(
+            output.with_name(f"{output.name}.failures.jsonl"),
+            source.failures,
+            asked=False,
+            write=lambda to: write_failures(to, source.failures),
+        )
+        out.json(
+            {
+                "output": str(output),
+                "rows": rows,
+                "dim": dim,
+                "encoder": model.identity.spec,
+                "fingerprint": model.identity.fingerprint,
+                "failed": len(source.failures),
+                "failed_lines": [failure.line for failure in source.failures],
+                "report": None if report is None else str(report),
+                "seconds": round(time.monotonic() - began, 3),
+            }
+        )
+        out.show(Text(f"wrote {count(rows, 'row')} of {dim} dimensions to {one_line(str(output))}"))
+        show_failures(source.failures, report)
+        if source.failures:
+            say("the lines that failed have no row; the others are in input order")
+            raise typer.Exit(EXIT_PARTIAL)
+
+
+@dataclass
+class _Source:
+    """The lines of the file as requests, and what became of the lines that cannot be used."""
+
+    path: Path
+    failures: list[ItemError] = field(default_factory=list)
+    _waiting: deque[tuple[int, str | None]] = field(default_factory=deque)
+
+    def requests(self) -> Iterator[EncodeRequest]:
+        """What the encoder is asked, in the order of the file. It may read ahead of its answers."""
+        from mmseek._types import EncodeRequest
+        from mmseek.items import parse_item
+        from mmseek.jsonl import read_json_lines
+
+        for row in read_json_lines(self.path):
+            if isinstance(row, ItemError):
+                self.failures.append(row)
+                continue
+            try:
+                item = parse_item(row.value, base=self.path.parent, source=self.path, line=row.line)
+            except ItemError as error:
+                self.failures.append(error)
+                continue
+            self._waiting.append((row.line, item.id))
+            yield EncodeRequest(item.content, role=item.role, instruction=item.instruction)
+
+    def answered(self, error: MmseekError | None) -> None:
+        """Take note of the next answer; the answers come in the order of the requests."""
+        line, item_id = self._waiting.popleft()
+        if error is not None:
+            reason = error.reason if isinstance(error, ItemError) else str(error)
+            self.failures.append(ItemError(reason, source=self.path, line=line, item_id=item_id))
+
+    def settle(self) -> None:
+        """Put the failures in the order of the file: those of reading were noted ahead of those of encoding."""
+        self.failures.sort(key=lambda failure: failure.line or 0)
+
+
+def _kept(model: Encoder, truncate_dim: int | None) -> int:
+    """How many dimensions are written.
+
+    Raises:
+        InputError: it is not between 1 and what the encoder gives.
+    """
+    dim = model.identity.dim
+    if truncate_dim is None:
+        return dim
+    if not 1 <= truncate_dim <= dim:
+        raise InputError(f"--truncate-dim {truncate_dim} must be between 1 and {dim}, what {model.identity.spec} gives")
+    if truncate_dim < dim:
+        say("note: cut vectors find less, unless the encoder was trained to be cut (mini was not)")
+    return truncate_dim
+
+
+def _write_rows(source: _Source, model: Encoder, output: Path, dim: int) -> int:
+    """Encode everything into the file and return how many rows it has.
+
+    Raises:
+        InputError: not one item could be used; nothing was written.
+    """
+    from mmseek.cli.rows import RowWriter
+
+    with RowWriter(output, dim) as writer, Meter("encoding") as meter:
+        for answer in model.stream(source.requests()):
+            vector, error = _truncated(answer.vector, dim), answer.error
+            if vector is None and error is None:
+                error = ItemError("the encoder gave no usable vector")
+            source.answered(error)
+            if vector is not None and error is None:
+                writer.add(vector)
+            meter.update(writer.rows + len(source.failures), len(source.failures))
+        source.settle()
+        if writer.rows == 0:
+            first = f"; the first reason: {source.failures[0]}" if source.failures else ""
+            raise InputError(f"{source.path} holds no item that can be encoded, nothing was written{first}")
+        writer.finish()
+        return writer.rows
+
+
+def _truncated(vector: FloatArray | None, dim: int) -> FloatArray | None:
+    """The first `dim` values of a vector, of length 1 again; None if nothing is left of it."""
+    import numpy as np
+
+    if vector is None or vector.shape[0] == dim:
+        return vector
+    head = vector[:dim]
+    length = float(np.linalg.norm(head))
+    return None if length == 0.0 else np.asarray(head / length, dtype=np.float32)

@@ -1,0 +1,142 @@
+"""`mmseek index`: a corpus into a collection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmseek.cli.failures import EXIT_PARTIAL
+from mmseek.cli.indexing import run_indexing
+from mmseek.cli.opening import open_for_indexing
+from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, beside, collection_path, writable_file
+from mmseek.cli.output import Output, count, one_line, say, verb_output
+from mmseek.cli.reports import failure_document, settle_report, show_failures
+from mmseek.errors import InputError
+
+if TYPE_CHECKING:
+    from mmseek.pipeline import IndexReport
+    from mmseek.protocols import CollectionInfo
+
+_SECONDS_TO_COUNT = 2.0
+
+
+class Engine(StrEnum):
+    """Where the encoder runs."""
+
+    local = "local"
+
+
+def index(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SRC", help="Folders, .jsonl, .txt, .md and picture files.", show_default=False),
+    ],
+    collection: CollectionOption,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            "-e",
+            metavar="SPEC",
+            help="family or family:model[@revision]. [default: the collection's, or mini]",
+        ),
+    ] = None,
+    engine: Annotated[Engine, typer.Option("--engine", help="Where the encoder runs.")] = Engine.local,  # noqa: ARG001
+    resume: Annotated[  # noqa: ARG001  # what it asks for is always done
+        bool, typer.Option("--resume", help="Go on with a run that was stopped. Always done; the word is for scripts.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", min=1, help="Documents that are stored in one step.")
+    ] = 256,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", help="Where to list what failed. [default: COLLECTION.failures.jsonl, if any]"
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Index text, pictures and documents into a collection.
+
+    The collection is made if there is none. Run it again at any time: what is unchanged is skipped, what changed is
+    replaced, and a run that was stopped or killed goes on. An item that cannot be used is reported with its file, line
+    and reason, the rest goes on, and the exit code is 1.
+
+    \b
+    mmseek index ~/Pictures notes/ items.jsonl --collection my.index
+    """
+    with verb_output(as_json) as out:
+        from mmseek.index.corpus import read_corpus
+
+        place = collection_path(collection)
+        if report is not None:
+            writable_file(report, "--report")
+            if report.resolve().is_relative_to(place.resolve()):
+                raise InputError(f"--report {report} is inside the collection: put it beside")
+        entries = read_corpus(sources)
+        with open_for_indexing(place, encoder, device=device) as (model, opened):
+            done = run_indexing(entries, model, opened, total=_count(sources), batch_size=batch_size)
+            info = opened.info()
+        _tell(out, done, info, place, report)
+        if done.failed:
+            raise typer.Exit(EXIT_PARTIAL)
+
+
+def _count(sources: Sequence[str]) -> int | None:
+    """How many items there are, for the time left; None if counting takes longer than it is worth."""
+    from mmseek.index.corpus import Skipped, read_corpus
+
+    ends = time.monotonic() + _SECONDS_TO_COUNT
+    total = 0
+    for entry in read_corpus(sources):
+        total += not isinstance(entry, Skipped)
+        if time.monotonic() > ends:
+            return None
+    return total
+
+
+def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path, asked: Path | None) -> None:
+    """The summary, and where the failures are listed."""
+    from mmseek.pipeline import write_report
+
+    # Beside the collection, never inside: a foreign file in there is a problem to `mmseek verify`.
+    path = asked or beside(place, ".failures.jsonl")
+    written = settle_report(path, done.failed, asked=asked is not None, write=lambda to: write_report(done, to))
+    rate = (done.indexed + done.unchanged) / done.seconds if done.seconds > 0 else 0.0
+    out.json(
+        {
+            "collection": info.location,
+            "encoder": info.encoder.spec,
+            "documents": info.documents,
+            "indexed": done.indexed,
+            "unchanged": done.unchanged,
+            "failed": len(done.failed),
+            "skipped": len(done.skipped),
+            "seconds": round(done.seconds, 3),
+            "items_per_second": round(rate, 2),
+            "failures": [failure_document(failure) for failure in done.failed[:100]],
+            "report": None if written is None else str(written),
+        }
+    )
+    out.show(_table(done, rate), f"{one_line(info.location)} holds {count(info.documents, 'document')}")
+    show_failures(done.failed, written)
+    if done.skipped:
+        first = "; ".join(one_line(str(notice), 200) for notice in done.skipped[:2])
+        say(f"skipped {count(len(done.skipped), 'file')} that is no document: {first}")
+
+
+def _table(done: IndexReport, rate: float) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("indexed", "unchanged", "failed", "skipped", "seconds", "items/s"):
+        table.add_column(name, justify="right")
+    numbers = (done.indexed, done.unchanged, len(done.failed), len(done.skipped))
+    table.add_row(*(f"{number:,}" for number in numbers), f"{done.seconds:.1f}", f"{rate:,.0f}")
+    return table

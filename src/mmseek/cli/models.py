@@ -1,0 +1,83 @@
+"""`mmseek models`: the families of encoders, and what this machine has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmseek.cli.options import JsonOption
+from mmseek.cli.output import verb_output
+
+if TYPE_CHECKING:
+    from mmseek.embed import Family
+
+_KINDS = {"text": "text", "image": "pictures", "image,text": "both together"}
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the families of encoders and what is on this machine.
+
+    A spec names a family, or a family and a model: mini, or mini:FOLDER.
+    """
+    with verb_output(as_json) as out:
+        from mmseek.embed import FAMILIES
+        from mmseek.embed.device import pick_device
+
+        found = {name: _PARTS[name]() for name in FAMILIES}
+        device = pick_device()
+        out.json(
+            {"families": [_document(family, found[family.name]) for family in FAMILIES.values()], "device": device}
+        )
+        for family in FAMILIES.values():
+            out.show(_table(family, found[family.name]))
+        out.show(f"\ndevice: {device}")
+
+
+def _document(family: Family, parts: Mapping[str, str | None]) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "summary": family.summary,
+        "modalities": list(family.modalities),
+        "dim": family.dim,
+        "takes_instruction": family.takes_instruction,
+        "licence": family.licence,
+        "needs": family.needs,
+        "ready": None not in parts.values(),
+        "parts": dict(parts),
+    }
+
+
+def _table(family: Family, parts: Mapping[str, str | None]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    ready = None not in parts.values()
+    table.add_row(family.name, Text(family.summary))
+    for name, value in {
+        "encodes": ", ".join(_KINDS[kind] for kind in family.modalities) + (f" ({family.dim}-d)" if family.dim else ""),
+        "instructions": "followed" if family.takes_instruction else "not used",
+        "licence": family.licence,
+        "here": "ready" if ready else f"not ready; it needs: {family.needs}",
+    }.items():
+        table.add_row(f"  {name}", Text(value))
+    for part, place in parts.items():
+        table.add_row(f"  {part}", Text(place or "not found"))
+    return table
+
+
+def _mini_parts() -> dict[str, str | None]:
+    from mmseek.embed.mini.pictures import TOWER_FILE
+    from mmseek.embed.mini.weights import local_text_model
+
+    text = local_text_model()
+    return {
+        "text weights": None if text is None else str(text),
+        "image weights": str(TOWER_FILE) if TOWER_FILE.is_file() else None,
+    }
+
+
+# What each family needs on this machine, and where it was found; nothing is loaded and the hub is not asked.
+_PARTS: dict[str, Callable[[], dict[str, str | None]]] = {"mini": _mini_parts}

@@ -1,0 +1,96 @@
+"""Encoders and collections as the verbs open them: cheap checks first, the model last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mmseek.cli.output import one_line, say
+from mmseek.errors import NotACollection
+
+if TYPE_CHECKING:
+    from mmseek.pipeline import Retriever
+    from mmseek.protocols import Collection, Encoder
+
+__all__ = ["DEFAULT_ENCODER", "load", "note_unused_instruction", "open_for_indexing", "open_retriever"]
+
+DEFAULT_ENCODER = "mini"
+
+
+def load(spec: str, device: str | None) -> Encoder:
+    """Load an encoder; a terminal is told what takes so long.
+
+    Raises:
+        SpecError: no family answers to the spec.
+        ModelError: its weights are missing or unusable.
+    """
+    with _waiting(f"loading encoder {one_line(spec)}"):
+        from mmseek.embed import load_encoder
+
+        return load_encoder(spec, device=device)
+
+
+@contextmanager
+def open_retriever(place: Path, *, device: str | None, mode: Literal["read", "write"] = "read") -> Iterator[Retriever]:
+    """A collection and the encoder that it names. The collection is opened first: it is quick and fails early."""
+    from mmseek.index import open_collection
+
+    with closing(open_collection(place, mode=mode)) as collection:
+        encoder = load(collection.info().encoder.spec, device)
+        from mmseek.pipeline import Retriever
+
+        yield Retriever(encoder, collection)
+
+
+@contextmanager
+def open_for_indexing(place: Path, spec: str | None, *, device: str | None) -> Iterator[tuple[Encoder, Collection]]:
+    """The encoder and a collection open for writing, made if there is none.
+
+    An existing collection keeps its encoder; it is opened first, so that a lock or damage is told before a model loads.
+
+    Raises:
+        EncoderMismatch: the collection was made with another encoder than `spec`.
+        NotACollection: the folder holds something else.
+    """
+    from mmseek.index import open_collection
+
+    try:
+        existing: Collection | None = open_collection(place, mode="write")
+    except NotACollection:
+        existing = None
+    if existing is None:
+        encoder = load(spec or DEFAULT_ENCODER, device)
+        existing = open_collection(place, mode="write", encoder=encoder.identity)
+        with closing(existing):
+            yield encoder, existing
+        return
+    with closing(existing):
+        encoder = load(spec or existing.info().encoder.spec, device)
+        from mmseek.pipeline import Retriever
+
+        Retriever(encoder, existing)  # refuses an encoder that is not the collection's
+        yield encoder, existing
+
+
+def note_unused_instruction(spec: str, instruction: str | None) -> None:
+    """Say so if the encoder cannot follow the instruction that was given."""
+    if instruction is None:
+        return
+    from mmseek.embed import FAMILIES, parse_spec
+
+    if not FAMILIES[parse_spec(spec, FAMILIES).family].takes_instruction:
+        say(f"note: encoder {one_line(spec)} does not follow instructions; --instruction changes nothing")
+
+
+@contextmanager
+def _waiting(words: str) -> Iterator[None]:
+    if not sys.stderr.isatty():
+        yield
+        return
+    from mmseek.cli.screen import Screen
+
+    with Screen(stderr=True).status(words):
+        yield

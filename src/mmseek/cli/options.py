@@ -1,0 +1,86 @@
+"""Options that several verbs share, in one wording."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from mmseek.errors import ConfigError, InputError, SpecError
+
+__all__ = [
+    "CollectionOption",
+    "DeviceOption",
+    "EncoderOption",
+    "JsonOption",
+    "beside",
+    "collection_path",
+    "writable_file",
+    "write_text",
+]
+
+CollectionOption: TypeAlias = Annotated[
+    str, typer.Option("--collection", "-c", metavar="DIR", help="Folder of the collection.", show_default=False)
+]
+JsonOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")
+]
+EncoderOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--encoder", "-e", metavar="SPEC", help="family or family:model[@revision]; `mmseek models` lists them."
+    ),
+]
+DeviceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... [default: the best there is]"),
+]
+
+
+def collection_path(location: str) -> Path:
+    """The folder that `--collection` names.
+
+    Raises:
+        SpecError: it names a server, or nothing.
+    """
+    if "://" in location:
+        raise SpecError(
+            f"{location!r} names a server, and collections are folders in this version: give --collection a folder"
+        )
+    if not location.strip():
+        raise SpecError("--collection is empty: give it a folder")
+    # The shell leaves the ~ of `--collection=~/x` as it is.
+    return Path(location).expanduser()
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """The absolute path of a file beside a folder, named for it."""
+    absolute = Path(os.path.abspath(folder))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
+    return absolute.with_name(absolute.name + ending)
+
+
+def writable_file(path: Path, option: str) -> Path:
+    """Check before the work starts that a result can be written here afterwards.
+
+    Raises:
+        InputError: a folder is in the way or the parent folder does not exist.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder: give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path} cannot be written: there is no folder {path.parent}; make it first")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result file.
+
+    Raises:
+        ConfigError: the disk refuses it.
+    """
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another place") from error

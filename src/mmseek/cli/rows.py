@@ -1,0 +1,96 @@
+"""A `.npy` file that grows row by row and appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+import numpy as np
+
+from mmseek.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+
+
+class RowWriter:
+    """Write float32 rows of shape (dim,) in bounded memory; `finish` puts the file (n, dim) in place atomically.
+
+    Leaving without `finish` leaves nothing, and a file that was there before stays as it was.
+
+    Raises:
+        ConfigError: the folder refuses the file, or the disk is full.
+    """
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self._path = path
+        self._dim = dim
+        self.rows = 0
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._temporary = Path(name)
+        self._stream: BinaryIO = os.fdopen(handle, "wb")
+        self._header_size = len(_header(0, dim))
+        self._write(_header(0, dim))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):  # what could not be flushed is thrown away anyhow
+            self._stream.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def add(self, row: FloatArray) -> None:
+        """Append one vector of shape (dim,)."""
+        if row.shape != (self._dim,):
+            raise ValueError(f"a row of shape {row.shape} in a file of {self._dim}-d rows")
+        self._write(np.ascontiguousarray(row, dtype="<f4").tobytes())
+        self.rows += 1
+
+    def finish(self) -> None:
+        """Write the final header, make the file durable and give it its name."""
+        header = _header(self.rows, self._dim)
+        if len(header) != self._header_size:
+            raise ValueError("the header of the .npy file grew past the room that was kept for it")
+        try:
+            self._stream.seek(0)
+            self._stream.write(header)
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            # mkstemp makes files that only their owner reads; a result is an ordinary file.
+            self._temporary.chmod(0o666 & ~_umask())
+            self._temporary.replace(self._path)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> ConfigError:
+        return ConfigError(f"{self._path} cannot be written ({error.strerror}): choose another place")
+
+
+def _header(rows: int, dim: int) -> bytes:
+    """numpy leaves room in the header for the first axis to grow, so that it can be rewritten in place."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
+    return buffer.getvalue()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

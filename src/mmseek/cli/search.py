@@ -1,0 +1,138 @@
+"""`mmseek search`: ask a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, collection_path, writable_file, write_text
+from mmseek.cli.output import count, one_line, say, verb_output
+from mmseek.errors import InputError, MediaNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmseek._types import Document, Hit, Query
+
+
+def search(
+    collection: CollectionOption,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Words to search for.", show_default=False)] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", "-i", metavar="FILE", help="A picture to search for, alone or with TEXT.")
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option("--instruction", metavar="TEXT", help="What the encoder is to look for.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits.")] = 10,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="ID", help="Never rank this id. May be given again.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of the hits, pictures included.")
+    ] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the documents nearest to a text, a picture, or both.
+
+    \b
+    mmseek search "a red bicycle" -c my.index
+    mmseek search --image photo.jpg -c my.index
+    mmseek search "the same in blue" --image photo.jpg -c my.index --html found.html
+    """
+    with verb_output(as_json) as out:
+        place = collection_path(collection)
+        query = build_query(text, image, instruction=instruction, k=k, exclude=exclude or ())
+        if html is not None:
+            writable_file(html, "--html")
+        from mmseek.cli.opening import note_unused_instruction, open_retriever
+
+        with open_retriever(place, device=device) as retriever:
+            note_unused_instruction(retriever.encoder.identity.spec, instruction)
+            result = retriever.search(query)
+        out.json({"hits": [hit_document(hit) for hit in result.hits], "took_ms": round(result.took_ms, 3)})
+        if result.hits:
+            out.show(hit_table(result.hits), f"{count(len(result.hits), 'hit')} in {result.took_ms:.0f} ms")
+        else:
+            out.show("no hits: the collection is empty, or all of it is excluded")
+        if html is not None:
+            from mmseek.api.pages import render_results
+
+            write_text(html, render_results(query, result.hits, title=_title(query), took_ms=result.took_ms))
+            say(f"wrote {html}")
+
+
+def build_query(
+    text: str | None, image: Path | None, *, instruction: str | None, k: int, exclude: Sequence[str]
+) -> Query:
+    """The query of words and a picture file: the picture first, as in items.
+
+    Raises:
+        InputError: there is neither.
+        MediaNotFound: the picture is not there.
+    """
+    from mmseek._types import Content, Query
+
+    if text is not None and not text.strip():
+        text = None
+    if text is None and image is None:
+        raise InputError("there is nothing to search for: give a text, --image FILE, or both")
+    if image is not None and not image.is_file():
+        raise MediaNotFound(f"--image {image} is not a file: give the path of a picture")
+    # The absolute path, so that a page can be written anywhere.
+    parts = [part for part in (None if image is None else image.absolute(), text) if part is not None]
+    return Query(Content.of(*parts), instruction=instruction, k=k, exclude=frozenset(exclude))
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """A hit as `--json` writes it."""
+    from mmseek.items import item_to_json
+
+    return {
+        "rank": hit.rank,
+        "id": hit.id,
+        "score": float(hit.score),
+        "scores": {name: float(score) for name, score in hit.scores.items()},
+        "document": item_to_json(hit.document),
+    }
+
+
+def hit_table(hits: Sequence[Hit]) -> Any:
+    """Hits for the terminal: rank, score, id, modality and what is in them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rank", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("id", overflow="fold", max_width=40)
+    table.add_column("kind")
+    table.add_column("content", overflow="fold")
+    for hit in hits:
+        content = "\n".join(_snippets(hit.document))
+        table.add_row(
+            str(hit.rank), f"{hit.score:.4f}", Text(one_line(hit.id)), hit.document.content.modality, Text(content)
+        )
+    return table
+
+
+def _snippets(document: Document) -> list[str]:
+    """The pictures' places and the start of the text, or of the caption where there is no text."""
+    lines = [one_line(str(picture), 200) for picture in document.content.images[:2]]
+    if len(document.content.images) > len(lines):
+        lines[-1] += f" (+{len(document.content.images) - len(lines)})"
+    words = document.content.text.strip() or _caption(document)
+    return [*lines, one_line(words, 160)] if words else lines
+
+
+def _caption(document: Document) -> str:
+    names = ("caption", "title", "alt", "name", "description", "label")
+    return next((value for name in names if isinstance(value := document.metadata.get(name), str) and value), "")
+
+
+def _title(query: Query) -> str:
+    words = one_line(query.content.text, 80)
+    return words or "Hits for a picture"

@@ -1,0 +1,16 @@
+"""Where the rooms meet: indexing a corpus, and searching it."""
+
+from mmseek.pipeline.indexing import index_corpus
+from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress, write_report
+from mmseek.pipeline.retriever import Retriever, SearchResult
+
+__all__ = [
+    "IndexReport",
+    "IndexingInterrupted",
+    "IndexingStopped",
+    "Progress",
+    "Retriever",
+    "SearchResult",
+    "index_corpus",
+    "write_report",
+]

@@ -1,0 +1,273 @@
+"""`index_corpus`: documents through the encoder into a collection, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmseek._types import Document, Encoded, EncodeRequest
+from mmseek.config import settings
+from mmseek.digest import digest
+from mmseek.errors import EncoderMismatch, InputError, ItemError, MmseekError, StorageError
+from mmseek.index.corpus import Entry, Located, Skipped
+from mmseek.media import MediaLimits
+from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
+from mmseek.protocols import Collection, Encoder
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+
+_PROGRESS_SECONDS = 0.1
+
+
+def index_corpus(
+    documents: Iterable[Entry],
+    encoder: Encoder,
+    collection: Collection,
+    *,
+    batch_size: int = 256,
+    batch_seconds: float = 30.0,
+    limits: MediaLimits | None = None,
+    total: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> IndexReport:
+    """Encode documents and store them; those that the collection holds unchanged are not encoded again.
+
+    Every batch is durable when it is stored, so a run that ends early, by whatever cause, is resumed by running it
+    again. Unchanged means: equal content, pictures and metadata, and the pictures at the same places. An item that
+    fails leaves the rest alone, and the document of that id as it was before; an id that comes twice in one run fails
+    the second time. Memory depends on `batch_size` and the encoder's window, and takes
+    about 80 bytes for each id and a few hundred for each failure.
+
+    Args:
+        documents: what to index; errors and notices of reading among them go into the report.
+        encoder: the one that made the collection.
+        collection: open for writing.
+        batch_size: documents stored in one step.
+        batch_seconds: a batch that took longer than this is stored before it is full.
+        limits: of the pictures that are hashed, by default those of the settings; the encoder has its own.
+        total: number of documents, if known; only shown.
+        on_progress: called at most every 0.1 s, and at the end.
+
+    Raises:
+        EncoderMismatch: the collection holds vectors of another encoder.
+        IndexingStopped: the disk is full or failing; carries the report so far.
+        IndexingInterrupted: Ctrl-C; carries the report so far. It is a KeyboardInterrupt.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    info = collection.info()
+    if info.encoder.fingerprint != encoder.identity.fingerprint:
+        raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
+    limits = limits or MediaLimits.from_settings(settings())
+    run = _Run(encoder, collection, _Options(batch_size, batch_seconds, limits, total, on_progress))
+    try:
+        run.go(documents)
+    except KeyboardInterrupt:
+        raise IndexingInterrupted(run.report()) from None
+    except StorageError as error:
+        raise IndexingStopped(error, run.report()) from error
+    return run.report()
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    batch_size: int
+    batch_seconds: float
+    limits: MediaLimits
+    total: int | None
+    on_progress: Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A document that has to be encoded, and its digest."""
+
+    document: Document
+    digest: str
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Encoded documents that are not stored yet."""
+
+    jobs: list[_Job] = field(default_factory=list)
+    vectors: list[FloatArray] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+
+class _Run:
+    """The state of one run: read -> digest -> changed? -> encode -> store."""
+
+    def __init__(self, encoder: Encoder, collection: Collection, options: _Options) -> None:
+        self._encoder = encoder
+        self._collection = collection
+        self._options = options
+        self._began = time.monotonic()
+        self._told = self._began
+        self._seen: set[bytes] = set()
+        self._waiting: deque[_Job] = deque()  # handed to the encoder, outcome not back yet
+        self._encoded = 0
+        self._indexed = 0
+        self._unchanged = 0
+        self._failed: list[ItemError] = []
+        self._skipped: list[Skipped] = []
+
+    def go(self, documents: Iterable[Entry]) -> None:
+        batch = _Batch()
+        outcomes = self._encoder.stream(self._requests(documents))
+        with ExitStack() as ending:
+            if isinstance(outcomes, Generator):
+                ending.callback(outcomes.close)  # its threads end here, not when it is collected
+            for outcome in outcomes:
+                self._take(outcome, batch)
+                if self._is_due(batch):
+                    self._store(batch)
+                    batch = _Batch()
+                self._tell()
+            self._store(batch)
+        self._tell(last=True)
+
+    def report(self) -> IndexReport:
+        return IndexReport(
+            indexed=self._indexed,
+            unchanged=self._unchanged,
+            failed=tuple(self._failed),
+            skipped=tuple(self._skipped),
+            seconds=time.monotonic() - self._began,
+        )
+
+    def _requests(self, documents: Iterable[Entry]) -> Iterator[EncodeRequest]:
+        """What the encoder has to do. It pulls from here, so reading never runs ahead of encoding."""
+        jobs = self._jobs(documents)
+        while chunk := list(islice(jobs, self._options.batch_size)):
+            unchanged = self._unchanged_ids(chunk)
+            for job in chunk:
+                if job.document.id in unchanged:
+                    self._unchanged += 1
+                    self._tell()
+                else:
+                    self._waiting.append(job)
+                    yield EncodeRequest(job.document.content)
+
+    def _unchanged_ids(self, jobs: Sequence[_Job]) -> set[str]:
+        """Those that the collection holds with equal digest, and with their pictures at the same places."""
+        stored = self._collection.digests([job.document.id for job in jobs])
+        equal = {job.document.id: job.document for job in jobs if stored.get(job.document.id) == job.digest}
+        with_files = [name for name, document in equal.items() if any(_picture_paths(document))]
+        moved = {name for name, held in self._collection.get(with_files).items() if not _same_places(equal[name], held)}
+        return equal.keys() - moved
+
+    def _jobs(self, documents: Iterable[Entry]) -> Iterator[_Job]:
+        for entry in documents:
+            if isinstance(entry, Skipped):
+                self._skipped.append(entry)
+            elif isinstance(entry, ItemError):
+                self._failed.append(_bare(entry))
+            else:
+                try:
+                    yield _Job(entry, self._digest(entry))
+                except MmseekError as error:
+                    self._failed.append(_failure(entry, error))
+
+    def _digest(self, document: Document) -> str:
+        """The digest of a document; reads its pictures.
+
+        Raises:
+            MmseekError: the document is empty, its id came before, or a picture cannot be read.
+        """
+        try:
+            key = hashlib.blake2b(document.id.encode("utf-8"), digest_size=8).digest()
+        except UnicodeEncodeError as error:
+            raise ItemError("its id is not valid Unicode: give it another one") from error
+        if key in self._seen:
+            raise ItemError(f"its id {document.id!r} was used before in this run: give this one another id")
+        self._seen.add(key)
+        if document.content.is_empty:
+            raise ItemError("has neither text nor picture: fill it or take it out")
+        return digest(document.content, document.metadata, document.parent_id, limits=self._options.limits)
+
+    def _take(self, outcome: Encoded, batch: _Batch) -> None:
+        job = self._waiting.popleft()
+        if outcome.vector is None:
+            error = outcome.error or ItemError("the encoder gave no vector")
+            self._failed.append(_failure(job.document, error))
+            return
+        self._encoded += 1
+        batch.jobs.append(job)
+        batch.vectors.append(outcome.vector)
+
+    def _is_due(self, batch: _Batch) -> bool:
+        old = time.monotonic() - batch.began >= self._options.batch_seconds
+        return old or len(batch.jobs) >= self._options.batch_size
+
+    def _store(self, batch: _Batch) -> None:
+        try:
+            self._upsert(batch.jobs, batch.vectors)
+        except InputError:  # one of them cannot be stored: it alone is to fail
+            for job, vector in zip(batch.jobs, batch.vectors, strict=True):
+                try:
+                    self._upsert([job], [vector])
+                except InputError as error:
+                    self._failed.append(_failure(job.document, error))
+
+    def _upsert(self, jobs: Sequence[_Job], vectors: Sequence[FloatArray]) -> None:
+        if jobs:
+            documents = [_plain(job.document) for job in jobs]
+            self._collection.upsert(documents, np.stack(vectors), [job.digest for job in jobs])
+            self._indexed += len(jobs)
+
+    def _tell(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self._options.on_progress is None or (not last and now - self._told < _PROGRESS_SECONDS):
+            return
+        self._told = now
+        self._options.on_progress(
+            Progress(
+                done=self._encoded + self._unchanged + len(self._failed),
+                total=self._options.total,
+                indexed=self._indexed,
+                unchanged=self._unchanged,
+                failed=len(self._failed),
+                seconds=now - self._began,
+            )
+        )
+
+
+def _picture_paths(document: Document) -> Iterator[Path]:
+    return (image.path for image in document.content.images if image.path is not None)
+
+
+def _same_places(document: Document, held: Document) -> bool:
+    """Whether the pictures that are files are the files that the collection knows. A digest knows their bytes only."""
+    new = [image.path and image.path.absolute() for image in document.content.images]
+    old = [image.path for image in held.content.images]
+    return len(new) == len(old) and all(path is None or path == was for path, was in zip(new, old, strict=True))
+
+
+def _plain(document: Document) -> Document:
+    """A document without its place, which is not stored."""
+    if type(document) is Document:
+        return document
+    return Document(document.id, document.content, document.metadata, document.parent_id)
+
+
+def _failure(document: Document, error: MmseekError) -> ItemError:
+    """The error of one document, with its place."""
+    reason = error.reason if isinstance(error, ItemError) else str(error)
+    source, line = (document.source, document.line) if isinstance(document, Located) else (None, None)
+    return ItemError(reason, source=source, line=line, item_id=document.id)
+
+
+def _bare(error: ItemError) -> ItemError:
+    """The same error without its traceback, whose frames would keep whole documents alive."""
+    return ItemError(error.reason, source=error.source, line=error.line, item_id=error.item_id)

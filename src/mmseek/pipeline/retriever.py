@@ -1,0 +1,183 @@
+"""`Retriever`: an encoder and a collection, asked with text, pictures or both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection as Container
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from mmseek._types import Content, Document, Hit, Image, Query
+from mmseek.embed import load_encoder
+from mmseek.errors import EncoderMismatch, InputError
+from mmseek.index import open_collection
+from mmseek.pipeline.indexing import index_corpus
+from mmseek.pipeline.report import IndexReport, Progress
+from mmseek.protocols import Collection, Encoder
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+Mode = Literal["read", "write", "create"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of one query, best first.
+
+    Args:
+        hits: at most k.
+        took_ms: milliseconds in all.
+        timings: milliseconds of the steps: `encode`, `search`.
+    """
+
+    hits: tuple[Hit, ...]
+    took_ms: float
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+
+class Retriever:
+    """Searches a collection, and adds to it.
+
+    >>> with Retriever.open("photos.mmseek") as retriever:      # doctest: +SKIP
+    ...     for hit in retriever.search("a red bike", k=5):
+    ...         print(hit.rank, hit.id, hit.score)
+
+    Raises:
+        EncoderMismatch: the collection holds vectors of another encoder.
+    """
+
+    def __init__(self, encoder: Encoder, collection: Collection) -> None:
+        info = collection.info()
+        if info.encoder.fingerprint != encoder.identity.fingerprint:
+            raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
+        self.encoder = encoder
+        self.collection = collection
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path,
+        encoder: str | Encoder | None = None,
+        *,
+        mode: Mode = "read",
+        device: str | None = None,
+    ) -> Self:
+        """Open a collection with its encoder.
+
+        Args:
+            location: where the collection is.
+            encoder: a spec, or a loaded encoder; without it, the one that the collection names.
+            mode: `read`; `write` to add and delete too, which makes the collection if there is none and an encoder
+                is given; `create` to refuse an existing one.
+            device: where the encoder runs, for example `cpu` or `cuda`.
+
+        Raises:
+            NotACollection: there is none at this place.
+            EncoderMismatch: the encoder given is not the one that the collection was made with.
+            ModelError: the encoder's weights cannot be loaded.
+        """
+        if encoder is None:
+            if mode == "create":
+                raise InputError(f"a new collection at {location} needs an encoder: name one, for example 'mini'")
+            collection = open_collection(location, mode=mode)
+        else:
+            encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+            collection = open_collection(location, mode=mode, encoder=encoder.identity)
+        with ExitStack() as on_error:
+            on_error.callback(collection.close)
+            if encoder is None:
+                encoder = load_encoder(collection.info().encoder.spec, device=device)
+            retriever = cls(encoder, collection)
+            on_error.pop_all()
+        return retriever
+
+    def search(
+        self,
+        query: Query | Content | str | None = None,
+        *,
+        image: Image | Path | str | PIL.Image.Image | None = None,
+        instruction: str | None = None,
+        k: int = 10,
+        exclude: Container[str] = (),
+        candidates: Container[str] | None = None,
+    ) -> SearchResult:
+        """The k nearest documents of a query.
+
+        Args:
+            query: text, content, or a whole `Query`, which then says everything.
+            image: a picture, alone or beside the text: a path, a PIL picture or an `Image`.
+            instruction: what to look for, to encoders that can use it.
+            k: how many hits, at least 1.
+            exclude: ids that are never ranked.
+            candidates: if given, only these ids are ranked.
+
+        Raises:
+            InputError: there is nothing to search for, or k is below 1.
+            MediaError: the picture cannot be used.
+        """
+        if not isinstance(query, Query):
+            query = Query(
+                content=_content(query, image),
+                instruction=instruction,
+                k=k,
+                exclude=frozenset(exclude),
+                candidates=None if candidates is None else frozenset(candidates),
+            )
+        elif image is not None or instruction is not None or k != 10 or exclude or candidates is not None:
+            raise InputError("a Query says everything itself: give no image, instruction, k or ids beside it")
+        began = time.perf_counter()
+        vector = self.encoder.encode_query([query.content], query.instruction)[0]
+        encoded = time.perf_counter()
+        hits = self.collection.search(vector, query.k, exclude=query.exclude, candidates=query.candidates)
+        ended = time.perf_counter()
+        return SearchResult(
+            hits=tuple(hits),
+            took_ms=(ended - began) * 1000,
+            timings={"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000},
+        )
+
+    def add(
+        self, documents: Iterable[Document], *, on_progress: Callable[[Progress], None] | None = None
+    ) -> IndexReport:
+        """Index documents, replacing those of equal id; unchanged ones are not encoded again. See `index_corpus`.
+
+        Raises:
+            CollectionError: the collection was opened for reading.
+        """
+        return index_corpus(documents, self.encoder, self.collection, on_progress=on_progress)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Remove documents by id; returns how many there were."""
+        return self.collection.delete(list(ids))
+
+    def close(self) -> None:
+        """Close the collection; a second call does nothing."""
+        self.collection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _content(query: Content | str | None, image: Image | Path | str | PIL.Image.Image | None) -> Content:
+    """Picture first, then text, as an item's shorthand has it."""
+    parts = query.parts if isinstance(query, Content) else Content.of(*([] if query is None else [query])).parts
+    if image is None:
+        return Content(parts)
+    picture = Content.of(Path(image) if isinstance(image, str) else image).parts
+    return Content(picture + parts)

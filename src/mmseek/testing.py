@@ -1,0 +1,112 @@
+"""Doubles for tests: an encoder that needs no weights. Yours may use it as ours do."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Text
+from mmseek.errors import EncodeError, InputError, MmseekError
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+
+__all__ = ["FakeEncoder"]
+
+
+class FakeEncoder:
+    """An encoder whose vectors are drawn from a seed that the content gives.
+
+    Equal content has equal vectors on both sides and in every process, so a document is found by its own content with a
+    score of 1; other content is about orthogonal. Pictures are opened as a real encoder opens them, with the same
+    errors, and count by their encoded bytes.
+
+    Args:
+        dim: length of the vectors.
+        spec: the spec it names itself with.
+        fail_on: content whose text holds this is an `EncodeError`.
+        delay: seconds that each content takes.
+        window: how many requests `stream` reads before it answers.
+
+    `calls` counts the contents that were encoded or failed.
+    """
+
+    def __init__(
+        self, dim: int = 16, *, spec: str = "fake", fail_on: str | None = None, delay: float = 0.0, window: int = 8
+    ) -> None:
+        fingerprint = hashlib.sha256(f"{spec}:{dim}".encode()).hexdigest()
+        self._identity = EncoderIdentity(spec=spec, fingerprint=fingerprint, dim=dim)
+        self._window = window
+        self.fail_on = fail_on
+        self.delay = delay
+        self.calls = 0
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._identity
+
+    def encode_query(self, contents: Sequence[Content], instruction: str | None = None) -> FloatArray:
+        """Vectors (n, dim); the instruction changes nothing."""
+        del instruction
+        return self.encode_document(contents)
+
+    def encode_document(self, contents: Sequence[Content]) -> FloatArray:
+        """Vectors (n, dim).
+
+        Raises:
+            MmseekError: the first content that fails, named by its position.
+        """
+        vectors = np.zeros((len(contents), self._identity.dim), dtype=np.float32)
+        for position, content in enumerate(contents):
+            try:
+                vectors[position] = self._vector(content)
+            except MmseekError as error:
+                raise type(error)(f"item {position}: {error}") from error
+        return vectors
+
+    def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """One outcome for each request, in order; at most `window` requests are held."""
+        held: list[EncodeRequest] = []
+        for request in requests:
+            held.append(request)
+            if len(held) >= self._window:
+                yield from map(self._outcome, held)
+                held.clear()
+        yield from map(self._outcome, held)
+
+    def _outcome(self, request: EncodeRequest) -> Encoded:
+        try:
+            return Encoded(vector=self._vector(request.content))
+        except MmseekError as error:
+            return Encoded(error=error)
+
+    def _vector(self, content: Content) -> FloatArray:
+        self.calls += 1
+        if self.delay:
+            time.sleep(self.delay)
+        if content.is_empty:
+            raise InputError("there is neither text nor picture to encode")
+        if self.fail_on is not None and self.fail_on in content.text:
+            raise EncodeError(f"the fake encoder was told to fail on {self.fail_on!r}")
+        drawn = np.random.default_rng(_seed(content)).standard_normal(self._identity.dim)
+        return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float32)
+
+
+def _seed(content: Content) -> int:
+    from mmseek.media import open_image, read_bytes  # loads Pillow
+
+    state = hashlib.sha256()
+    for part in content.parts:
+        if isinstance(part, Text):
+            data = part.text.encode("utf-8")
+        else:
+            open_image(part, target=32).close()
+            data = read_bytes(part)
+        state.update(b"t" if isinstance(part, Text) else b"i")
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return int.from_bytes(state.digest()[:8], "big")

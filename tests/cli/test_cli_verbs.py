@@ -1,0 +1,169 @@
+"""`mmseek eval`, `models`, `serve` and `demo`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmseek.cli.models import _PARTS
+from mmseek.cli.serve import is_loopback
+from mmseek.embed import FAMILIES
+from mmseek.testing import FakeEncoder
+
+Cli = Callable[..., Any]
+Lines = Callable[..., Path]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, lines: Lines) -> Path:
+    """Two queries that find their document by equal text, and one that finds nothing."""
+    folder = tmp_path / "tiny"
+    (folder / "qrels").mkdir(parents=True)
+    lines(folder / "corpus.jsonl", *({"id": f"d{number}", "text": f"text {number}"} for number in range(12)))
+    lines(
+        folder / "queries.jsonl",
+        {"id": "q1", "text": "text 1", "metadata": {"task": "easy"}},
+        {"id": "q2", "text": "text 2", "metadata": {"task": "easy"}},
+        {"id": "q3", "text": "something else", "metadata": {"task": "hard"}},
+    )
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\nq3\td3\t1\n")
+    return folder
+
+
+def test_eval(cli: Cli, fake: FakeEncoder, dataset: Path, tmp_path: Path) -> None:
+    done = cli("eval", "-d", dataset, "-o", tmp_path / "report.json", "--json")
+    found = done.document
+    assert done.code == 0
+    assert {"dataset", "split", "encoder", "n_queries", "metrics", "by_task", "tie_rate"} <= set(found)
+    assert (found["dataset"], found["split"], found["encoder"], found["n_queries"]) == ("tiny", "test", "mini", 3)
+    assert {"ndcg@10", "recall@10", "hit@1"} <= set(found["metrics"])
+    assert found["by_task"]["easy"]["metrics"]["hit@1"] == 1.0
+    assert found["metrics"]["hit@1"] == pytest.approx(2 / 3)
+    assert json.loads((tmp_path / "report.json").read_text()) == found
+
+
+def test_eval_for_people(cli: Cli, fake: FakeEncoder, dataset: Path) -> None:
+    shown = cli("eval", "-d", dataset)
+    lines = shown.out.splitlines()
+    assert lines[0] == "tiny, split test: encoder mini, 3 queries over 12 documents"
+    assert lines[1].split() == ["all", "easy", "hard"]
+    assert lines[2].split() == ["queries", "3", "2", "1"]
+    (row,) = [line.split() for line in lines if line.split()[:1] == ["hit@1"]]
+    assert row[1] == "0.667"
+    assert row[4] == "1.000"
+
+
+def test_eval_with_an_item_that_fails(cli: Cli, fake: FakeEncoder, dataset: Path, lines: Lines) -> None:
+    lines(dataset / "corpus.jsonl", *({"id": f"d{number}", "text": f"text {number}"} for number in range(12)), "{")
+    done = cli("eval", "-d", dataset, "--json")
+    assert done.code == 1
+    assert len(done.document["failed"]["corpus"]) == 1
+    assert "note: " in done.err
+
+
+def test_eval_of_a_split_that_is_not_there(cli: Cli, fake: FakeEncoder, dataset: Path) -> None:
+    refused = cli("eval", "-d", dataset, "--split", "dev", "--json")
+    assert refused.code == 2
+    assert refused.document["error"]["code"] == "bad_dataset"
+    assert "dev" in refused.error
+
+
+def test_models(cli: Cli) -> None:
+    found = cli("models", "--json").document
+    assert [family["name"] for family in found["families"]] == list(FAMILIES)
+    assert found["device"]
+    mini = found["families"][0]
+    assert mini["ready"] == (None not in mini["parts"].values())
+    assert "device: " in cli("models").out
+
+
+def test_models_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmseek.embed.mini.weights.local_text_model", lambda: None)
+    mini = cli("models", "--json").document["families"][0]
+    assert mini["ready"] is False
+    assert mini["parts"]["text weights"] is None
+    shown = cli("models").out
+    assert "not ready; it needs: pip install" in shown
+    assert "not found" in shown
+
+
+def test_every_family_can_be_looked_for() -> None:
+    assert set(_PARTS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
+def test_addresses_of_this_machine(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "", "127.0.0.1.example.org"])
+def test_addresses_of_other_machines(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def serving(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace the server by one that says it is ready and ends; returns what it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    def server(retriever: Any, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+        asked.append({"host": host, "port": port, "documents": retriever.collection.info().documents})
+        on_ready(f"http://{host}:{port}")
+
+    monkeypatch.setattr("mmseek.api.server.serve", server)
+    return asked
+
+
+def test_serve(cli: Cli, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = serving(monkeypatch)
+    served = cli("serve", "-c", collection, "--port", "8123", "--json")
+    assert served.code == 0
+    assert served.document == {"url": "http://127.0.0.1:8123", "collection": str(collection)}
+    assert asked == [{"host": "127.0.0.1", "port": 8123, "documents": 3}]
+    assert cli("serve", "-c", collection).err.startswith(f"serving {collection} at http://127.0.0.1:8000 until Ctrl-C")
+
+
+def test_serve_lets_nobody_in_unasked(cli: Cli, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = serving(monkeypatch)
+    refused = cli("serve", "-c", collection, "--host", "0.0.0.0")
+    assert refused.code == 2
+    assert "--allow-remote" in refused.error
+    assert asked == []
+    assert cli("serve", "-c", collection, "--host", "0.0.0.0", "--allow-remote").code == 0
+    assert asked[0]["host"] == "0.0.0.0"
+
+
+def test_demo(cli: Cli, fake: FakeEncoder, tmp_path: Path) -> None:
+    done = cli("demo", "-o", tmp_path, "--json")
+    found = done.document
+    assert done.code == 0
+    assert found["indexed"] >= 40
+    assert found["failed"] == 0
+    assert all(query["hits"] for query in found["queries"])
+    assert any(query["images"] and query["text"] for query in found["queries"])
+    assert (tmp_path / "demo.html").read_text().count("data:image/") > 10
+    assert cli("verify", "-c", tmp_path / "demo_collection").code == 0
+    assert str(tmp_path / "demo_collection") in done.err
+    again = cli("demo", "-o", tmp_path)
+    assert again.code == 0
+    assert f"indexed 0 items, {found['indexed']} unchanged" in again.err
+    assert found["queries"][0]["title"] in again.out
+
+
+def test_demo_over_a_collection_of_another_encoder(
+    cli: Cli, fake: FakeEncoder, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmseek.demo.build_demo_corpus", lambda _: corpus)
+    assert cli("index", corpus, "-c", tmp_path / "demo_collection", "-e", "other").code == 0
+    refused = cli("demo", "-o", tmp_path)
+    assert refused.code == 2
+    assert "delete it, or give another --output" in refused.error
+
+
+def test_demo_into_a_file(cli: Cli, fake: FakeEncoder, corpus: Path) -> None:
+    refused = cli("demo", "-o", corpus)
+    assert refused.code == 2
+    assert str(corpus) in refused.error

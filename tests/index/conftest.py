@@ -1,0 +1,90 @@
+"""What the tests of the index room share. A new backend joins the contract by a line in one of the two tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmseek import Content, Document, EncoderIdentity
+from mmseek.index import open_collection
+from mmseek.index.exact import FaissExactIndex
+from mmseek.protocols import Collection, VectorIndex
+
+DIM = 8
+
+VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
+    "faiss-exact": FaissExactIndex,
+    "faiss-exact-with-room": lambda dim: FaissExactIndex(dim, 1000),
+}
+COLLECTIONS: dict[str, Callable[[Path], str | Path]] = {
+    "folder": lambda folder: folder / "collection",
+}
+
+
+@pytest.fixture(params=sorted(VECTOR_INDEXES))
+def make_index(request: pytest.FixtureRequest) -> Callable[[int], VectorIndex]:
+    return VECTOR_INDEXES[request.param]
+
+
+@pytest.fixture(params=sorted(COLLECTIONS))
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    return COLLECTIONS[request.param](tmp_path)
+
+
+@pytest.fixture
+def identity() -> EncoderIdentity:
+    return EncoderIdentity("mini", hashlib.sha256(b"weights").hexdigest(), DIM)
+
+
+@pytest.fixture
+def collection(location: str | Path, identity: EncoderIdentity) -> Iterator[Collection]:
+    made = open_collection(location, mode="create", encoder=identity)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def documents() -> Callable[..., list[Document]]:
+    def make(numbers: Sequence[int], **metadata: Any) -> list[Document]:
+        return [Document(f"d{n}", Content.of(f"text {n}"), {"n": n, **metadata}) for n in numbers]
+
+    return make
+
+
+@pytest.fixture
+def vectors() -> Callable[..., np.ndarray]:
+    def make(n: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
+        values = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+        return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+    return make
+
+
+@pytest.fixture
+def oracle() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Exact search in float64, equal scores by row number: the plain path that every index is compared with."""
+
+    def search(
+        stored: dict[int, np.ndarray],
+        query: np.ndarray,
+        k: int,
+        allowed: Sequence[int] | None = None,
+        excluded: Sequence[int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows = sorted(set(stored) if allowed is None else set(stored) & set(allowed))
+        rows = [row for row in rows if row not in set(excluded or ())]
+        exact = [float(stored[row].astype(np.float64) @ query.astype(np.float64)) for row in rows]
+        scores = np.array(exact, dtype=np.float32)
+        best = np.lexsort((rows, -scores))[:k]
+        padding = k - len(best)
+        return (
+            np.append(np.array(rows, dtype=np.int64)[best], np.full(padding, -1, dtype=np.int64)),
+            np.append(scores[best], np.full(padding, -np.inf, dtype=np.float32)),
+        )
+
+    return search

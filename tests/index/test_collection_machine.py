@@ -1,0 +1,109 @@
+"""Any sequence of changes, reopenings and searches, against a dictionary."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mmseek import Content, Document, EncoderIdentity
+from mmseek.index import open_collection
+
+DIM = 3
+IDENTITY = EncoderIdentity("mini", "f" * 64, DIM)
+NAMES = st.sampled_from([f"d{n}" for n in range(12)] + ["ü", "a b", "%", "'", "7", "𝄞"])
+# Small whole numbers give exact scores and many ties.
+VECTORS = st.lists(st.integers(-3, 3), min_size=DIM, max_size=DIM).filter(any)
+
+
+class CollectionMachine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.location = Path(self.folder.name) / "collection"
+        self.writer = open_collection(self.location, mode="create", encoder=IDENTITY)
+        self.writer._segments.limit = 200  # rows of several segments
+        self.reader = open_collection(self.location)
+        self.stored: dict[str, tuple[Document, np.ndarray, str | None]] = {}  # in the order of storing
+
+    @rule(items=st.dictionaries(NAMES, VECTORS, max_size=6), text=st.text(max_size=5), hashed=st.booleans())
+    def upsert(self, items, text, hashed):
+        documents = [Document(name, Content.of(text), {"n": n}) for n, name in enumerate(items)]
+        digests = [f"{text!r} {name}" for name in items] if hashed else None
+        vectors = np.array(list(items.values()), dtype=np.float32).reshape(-1, DIM)
+        self.writer.upsert(documents, vectors, digests)
+        for n, document in enumerate(documents):
+            self.stored.pop(document.id, None)
+            self.stored[document.id] = (document, vectors[n], digests[n] if digests else None)
+
+    @rule(names=st.lists(NAMES, max_size=5), query=VECTORS)
+    def delete(self, names, query):
+        for collection in (self.reader, self.writer):  # what they hold in memory has to follow
+            assert len(collection.search(np.array(query, dtype=np.float32), 100)) == len(self.stored)
+        assert self.writer.delete(names) == len(set(names) & set(self.stored))
+        for name in names:
+            self.stored.pop(name, None)
+
+    @rule()
+    def compact(self):
+        self.writer.compact()
+
+    @rule()
+    def reopen(self):
+        self.writer.close()
+        self.writer = open_collection(self.location, mode="write", encoder=IDENTITY)
+        self.writer._segments.limit = 200
+
+    @rule()
+    def reopen_reader(self):
+        self.reader.close()
+        self.reader = open_collection(self.location)
+
+    @rule(
+        query=VECTORS,
+        k=st.integers(1, 25),
+        exclude=st.sets(NAMES, max_size=4),
+        candidates=st.none() | st.sets(NAMES, max_size=9),
+        through_reader=st.booleans(),
+    )
+    def search(self, query, k, exclude, candidates, through_reader):
+        query = np.array(query, dtype=np.float32)
+        hits = (self.reader if through_reader else self.writer).search(query, k, exclude=exclude, candidates=candidates)
+        eligible = [name for name in self.stored if name not in exclude and (candidates is None or name in candidates)]
+        ranked = sorted(eligible, key=lambda name: -float(self.stored[name][1] @ query))[:k]  # stable: ties as stored
+        assert [(hit.rank, hit.id) for hit in hits] == list(enumerate(ranked, start=1))
+        for hit in hits:
+            document, vector, _ = self.stored[hit.id]
+            assert (hit.score, hit.document) == (float(vector @ query), document)
+
+    @precondition(lambda self: self.stored)
+    @rule(names=st.lists(NAMES, max_size=4))
+    def get(self, names):
+        known = {name: self.stored[name] for name in names if name in self.stored}
+        for collection in (self.reader, self.writer):
+            assert collection.get(names) == {name: document for name, (document, _, _) in known.items()}
+            assert collection.digests(names) == {name: hashed for name, (_, _, hashed) in known.items() if hashed}
+
+    @invariant()
+    def all_there(self):
+        assert list(self.reader.documents()) == [document for document, _, _ in self.stored.values()]
+
+    @rule()
+    def verify(self):
+        report = self.reader.verify()
+        assert report.problems == ()
+        assert report.documents == report.vectors == len(self.stored)
+
+    def teardown(self):
+        self.writer.close()
+        self.verify()
+        self.reader.close()
+        self.folder.cleanup()
+
+
+CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestCollectionMachine = CollectionMachine.TestCase

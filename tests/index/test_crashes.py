@@ -1,0 +1,133 @@
+"""Killed at any instant, a collection opens, is sound, and has everything that was acknowledged."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmseek.index import open_collection
+
+PROGRAM = Path(__file__).with_name("writer_program.py")
+spec = importlib.util.spec_from_file_location("writer_program", PROGRAM)
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+
+
+def start(folder, *step):
+    command = [sys.executable, str(PROGRAM), str(folder), *map(str, step)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def acknowledged(output: str) -> set[int]:
+    """What was stored for good. A batch's first document is taken out for a moment after that."""
+    stored = [line.split()[1:] for line in output.splitlines() if line.startswith("stored")]
+    last = {int(stored[-1][0])} if stored else set()
+    return {int(n) for batch in stored for n in batch} - last
+
+
+def check_state(folder: Path, stored: set[int]) -> int:
+    """The state after a crash, seen by a reader and then by a writer; returns the number of documents."""
+    for mode in ("read", "write"):
+        collection = open_collection(folder, mode=mode)
+        report = collection.verify()
+        assert report.ok, report.problems
+        found = {document.id: document for document in collection.documents()}
+        assert {f"d{n}" for n in stored} <= set(found)
+        digests = collection.digests(list(found))
+        for n in range(program.DOCUMENTS):
+            if digests.get(f"d{n}") == f"h{n}":
+                hit = collection.search(program.vector(n), 1, candidates=[f"d{n}"])[0]
+                assert hit.score == pytest.approx(float(program.vector(n) @ program.vector(n)), rel=1e-5)
+                assert hit.document.content.text == f"text {n}"
+        assert all(digests[f"d{n}"] == f"h{n}" for n in stored)
+        collection.close()
+    return len(found)
+
+
+def check_finished(folder: Path) -> None:
+    """Exactly the corpus: each document once, with its vector."""
+    collection = open_collection(folder)
+    assert collection.verify().ok
+    assert sorted(document.id for document in collection.documents()) == sorted(
+        f"d{n}" for n in range(program.DOCUMENTS)
+    )
+    hits = collection.search(program.vector(0), 1000)
+    scores = np.stack([program.vector(n) for n in range(program.DOCUMENTS)]) @ program.vector(0)
+    assert [hit.id for hit in hits] == [f"d{n}" for n in np.argsort(-scores)]
+    collection.close()
+
+
+@pytest.mark.slow
+def test_kill_at_twenty_random_instants(tmp_path):
+    chance = random.Random(7)
+    folder, stored, counts = tmp_path / "collection", set(), []
+    for number in range(20):
+        writer = start(folder)
+        if number % 5:  # after some lines, so that a slow machine is killed at work too
+            heard = "".join(writer.stdout.readline() for _ in range(chance.randint(1, 9)))
+            time.sleep(chance.uniform(0.0, 0.03))
+        else:  # perhaps before it has even opened
+            heard = ""
+            time.sleep(chance.uniform(0.0, 0.6))
+        writer.send_signal(signal.SIGKILL)
+        rest, complaint = writer.communicate()
+        assert complaint == ""
+        stored |= acknowledged(heard + rest)
+        if (folder / "mmseek.json").exists():
+            counts.append(check_state(folder, stored))
+            if counts[-1] == program.DOCUMENTS:  # begin anew, so that all twenty hit a writer at work
+                shutil.rmtree(folder)
+                stored = set()
+    assert len(set(counts)) > 3, "the writer was always killed at the same place"
+    last = start(folder)
+    output, complaint = last.communicate(timeout=60)
+    assert (last.returncode, complaint) == (0, "")
+    assert output.endswith("done\n")
+    check_finished(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(4))
+def test_kill_at_each_step_of_the_way(tmp_path, first):
+    """From nothing: the steps of making the collection, and of the first commits, one after the other."""
+    reached = 0
+    for step in range(1 + first, 33, 4):
+        folder = tmp_path / str(step)
+        writer = start(folder, step)
+        output, complaint = writer.communicate(timeout=60)
+        assert writer.returncode == -signal.SIGKILL, complaint
+        if (folder / "mmseek.json").exists():
+            check_state(folder, acknowledged(output))
+            reached += 1
+        else:
+            open_collection(folder, mode="write", encoder=program.IDENTITY).close()
+            check_state(folder, set())
+    assert reached > 2
+
+
+def test_a_torn_end_is_cut_off(tmp_path):
+    folder = tmp_path / "collection"
+    collection = open_collection(folder, mode="write", encoder=program.IDENTITY)
+    collection.upsert([program.document(1)], program.vector(1)[None])
+    collection.close()
+    segment = folder / "vectors" / "000001.f32"
+    whole = segment.read_bytes()
+    segment.write_bytes(whole + b"half a row")
+    (folder / "vectors" / "000002.f32").write_bytes(b"never committed")
+    assert open_collection(folder).verify().ok
+    collection = open_collection(folder, mode="write")
+    assert segment.read_bytes() == whole
+    assert not (folder / "vectors" / "000002.f32").exists()
+    collection.upsert([program.document(2)], program.vector(2)[None])
+    assert collection.search(program.vector(2), 1)[0].id == "d2"
+    assert collection.verify().ok
+    collection.close()

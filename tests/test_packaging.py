@@ -80,7 +80,8 @@ def test_every_module_imports_from_a_clean_install(wheel: Path, tmp_path: Path) 
     script = (
         "import importlib, pkgutil, mmseek\n"
         f"assert mmseek.__file__.startswith({str(site)!r}), mmseek.__file__\n"
-        "names = [m.name for m in pkgutil.walk_packages(mmseek.__path__, 'mmseek.') if not m.name.endswith('__main__')]\n"
+        "found = pkgutil.walk_packages(mmseek.__path__, 'mmseek.')\n"
+        "names = [module.name for module in found if not module.name.endswith('__main__')]\n"
         "[importlib.import_module(name) for name in names]\n"
         "print(len(names))\n"
     )

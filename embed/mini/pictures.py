@@ -45,7 +45,7 @@ class PictureTower:
     ) -> None:
         self._tower = tower
         self._preprocess = preprocess
-        self._size = size
+        self.size = size
         self._device = device
 
     @classmethod
@@ -72,8 +72,9 @@ class PictureTower:
         Raises:
             MediaError: the picture cannot be used.
         """
-        # Twice the size, as the tower's own preprocessing asks of JPEG, so that shrinking has something to average.
-        return self._preprocess(open_image(image, limits=limits, target=2 * self._size))
+        # Twice the size, as the tower's own preprocessing asks of JPEG, so that shrinking has something to average. The
+        # vectors differ from those of the JPEG decoded whole, by a cosine of 0.9998 or more on four photographs.
+        return self._preprocess(open_image(image, limits=limits, target=2 * self.size))
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Pixels]) -> FloatArray:

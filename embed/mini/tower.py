@@ -161,6 +161,7 @@ def save_tower(tower: ImageTower, path: Path, about: dict[str, str] | None = Non
     header = {"version": str(FORMAT_VERSION), "config": json.dumps(asdict(tower.config)), **(about or {})}
     state = {name: value.detach().half().contiguous() for name, value in tower.state_dict().items()}
     save_file(state, path, metadata=header)
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def read_header(path: Path | None = None) -> dict[str, str]:

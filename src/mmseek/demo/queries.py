@@ -19,7 +19,7 @@ class DemoQuery:
     query: Query
 
 
-def demo_queries(k: int = 6) -> tuple[DemoQuery, ...]:
+def demo_queries(k: int = 5) -> tuple[DemoQuery, ...]:
     """The queries in the order in which the demo shows them; their pictures are not in the corpus."""
     asked = (
         (

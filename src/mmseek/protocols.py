@@ -146,4 +146,13 @@ class Collection(Protocol):
         """Read everything and compare checksums, ledger and vectors; changes nothing."""
         ...
 
+    def compact(self) -> int:
+        """Give the space of replaced and deleted documents back; returns how many vectors were dropped.
+
+        Raises:
+            CorruptCollection: vectors do not have their checksums; they are left as they are.
+            StorageError: the disk is full or failing; nothing has changed.
+        """
+        ...
+
     def close(self) -> None: ...

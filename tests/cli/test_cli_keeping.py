@@ -1,4 +1,4 @@
-"""`mmseek info`, `verify` and `delete`."""
+"""`mmseek info`, `verify`, `delete` and `compact`."""
 
 from __future__ import annotations
 
@@ -81,3 +81,28 @@ def test_delete_without_a_terminal_wants_a_yes(cli: Cli, collection: Path, monke
     assert refused.code == 2
     assert "--yes" in refused.error
     assert cli("info", "-c", collection, "--json").document["documents"] == 3
+
+
+def test_compact_gives_space_back(cli: Cli, collection: Path) -> None:
+    (segment,) = collection.glob("vectors/*")
+    before = segment.stat().st_size
+    cli("delete", "t", "b", "-c", collection, "--yes")
+    assert segment.stat().st_size == before
+    done = cli("compact", "-c", collection, "--json")
+    assert (done.code, done.document["dropped"]) == (0, 2)
+    (segment,) = collection.glob("vectors/*")
+    assert segment.stat().st_size < before
+    assert cli("verify", "-c", collection, "--json").document == {
+        "ok": True,
+        "documents": 1,
+        "vectors": 1,
+        "problems": [],
+    }
+    assert cli("compact", "-c", collection).out.startswith("dropped 0 vectors")
+
+
+def test_verify_tells_of_a_collection_too_damaged_to_open(cli: Cli, collection: Path) -> None:
+    (collection / "documents.sqlite").write_bytes(b"not a database at all, but long enough to be looked at" * 100)
+    broken = cli("verify", "-c", collection, "--json")
+    assert (broken.code, broken.document["ok"]) == (1, False)
+    assert broken.document["problems"]

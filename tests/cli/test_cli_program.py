@@ -15,7 +15,7 @@ import pytest
 import mmseek
 from mmseek.cli.failures import Stopped
 
-VERBS = ("index", "search", "embed", "info", "delete", "verify", "eval", "models", "serve", "demo")
+VERBS = ("index", "search", "embed", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo")
 Cli = Callable[..., Any]
 
 

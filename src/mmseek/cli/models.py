@@ -79,5 +79,16 @@ def _mini_parts() -> dict[str, str | None]:
     }
 
 
+def _no_parts() -> dict[str, str | None]:
+    """Of a family whose spec names the model: nothing can be missing before there is a spec."""
+    return {}
+
+
 # What each family needs on this machine, and where it was found; nothing is loaded and the hub is not asked.
-_PARTS: dict[str, Callable[[], dict[str, str | None]]] = {"mini": _mini_parts}
+_PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
+    "mini": _mini_parts,
+    "clip": _no_parts,
+    "uniir-clip-sf": _no_parts,
+    "vlm2vec": _no_parts,
+    "qwen3-vl": _no_parts,
+}

@@ -18,13 +18,9 @@ def verify(collection: CollectionOption, as_json: JsonOption = False) -> None:
     with verb_output(as_json) as out:
         from rich.text import Text
 
-        from mmseek.index import open_collection
+        from mmseek.index import verify_collection
 
-        opened = open_collection(collection_path(collection))
-        try:
-            report = opened.verify()
-        finally:
-            opened.close()
+        report = verify_collection(collection_path(collection))
         out.json(
             {
                 "ok": report.ok,

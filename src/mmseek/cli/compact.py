@@ -11,7 +11,7 @@ from mmseek.cli.output import count, one_line, verb_output
 def compact(collection: CollectionOption, as_json: JsonOption = False) -> None:
     """Give the space of deleted and replaced documents back to the disk.
 
-    Searches go on meanwhile. Needs room for a second copy of the vectors that stay. A run that is stopped changes nothing.
+    Searches go on meanwhile. Needs room for a second copy of the vectors that stay. A stopped run changes nothing.
     """
     with verb_output(as_json) as out:
         from rich.text import Text

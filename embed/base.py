@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Role
 from mmseek.embed.batching import Budget
 from mmseek.embed.engine import Engine, EngineOptions, Unit
+from mmseek.embed.instructions import resolve_instruction
 from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class EngineEncoder(ABC):
     """An encoder of one vector a content. Subclasses implement `identity` and the four parts of `Recipe`."""
 
     def __init__(self, options: EngineOptions | None = None) -> None:
-        self._engine = Engine(self, options)
+        self._engine = Engine(_TasksWrittenOut(self), options)
 
     @property
     @abstractmethod
@@ -48,19 +50,23 @@ class EngineEncoder(ABC):
         """See `Recipe`."""
 
     def encode_query(self, contents: Sequence[Content], instruction: str | None = None) -> FloatArray:
-        """Encode the query side: float32 (n, dim), L2-normalised.
+        """Encode the query side: float32 (n, dim), L2-normalised. `instruction` may be a task's name, `task:cirr`.
 
         Raises:
+            SpecError: no task is named so.
             MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
         """
-        return self._encode(contents, "query", instruction)
+        return self._encode(contents, "query", None if instruction is None else resolve_instruction(instruction))
 
     def encode_document(self, contents: Sequence[Content]) -> FloatArray:
         """Encode the document side: float32 (n, dim), L2-normalised; errors as in `encode_query`."""
         return self._encode(contents, "document", None)
 
     def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
-        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone.
+
+        Instructions may be tasks' names; one that names no task fails alone as well.
+        """
         return self._engine.stream(requests)
 
     def _encode(self, contents: Sequence[Content], role: Role, instruction: str | None) -> FloatArray:
@@ -71,6 +77,32 @@ class EngineEncoder(ABC):
                 raise _placed(encoded.error, position if len(contents) > 1 else None)
             rows[position] = encoded.vector
         return rows
+
+
+class _TasksWrittenOut:
+    """An encoder's recipe, shown instructions only: `task:cirr` and the like are replaced on the way."""
+
+    def __init__(self, encoder: EngineEncoder) -> None:
+        self._encoder = encoder
+
+    @property
+    def budgets(self) -> Mapping[str, Budget]:
+        return self._encoder.budgets
+
+    def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
+        return self._encoder.prepare(_written_out(request))
+
+    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
+        return self._encoder.forward(kind, payloads)
+
+    def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
+        return self._encoder.combine(_written_out(request), units, vectors)
+
+
+def _written_out(request: EncodeRequest) -> EncodeRequest:
+    if request.instruction is None:
+        return request
+    return replace(request, instruction=resolve_instruction(request.instruction))
 
 
 def _placed(error: MmseekError | None, position: int | None) -> MmseekError:

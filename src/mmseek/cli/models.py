@@ -91,4 +91,5 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "uniir-clip-sf": _no_parts,
     "vlm2vec": _no_parts,
     "qwen3-vl": _no_parts,
+    "gme": _no_parts,
 }

@@ -1,0 +1,113 @@
+"""Finds a model's files, in a folder or on the model hub, and hashes them. Weights are safetensors and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from mmseek.config import settings
+from mmseek.embed.spec import Spec
+from mmseek.errors import ModelError, SpecError
+
+__all__ = ["absolute", "files_sha256", "find_checkpoint", "weight_files"]
+
+# What is fetched from the hub: weights, configurations and tokenizers; never pickles, never code.
+_WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+_PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
+
+
+def find_checkpoint(spec: Spec) -> Path:
+    """The folder of a spec's model: the folder that it names, else its files from the hub (or the hub's cache).
+
+    Raises:
+        SpecError: the spec names no model.
+        ModelError: the folder or the hub's model is not there, or its weights are not safetensors.
+    """
+    if spec.model is None:
+        raise SpecError(
+            f"the encoder {spec.family!r} names no model: write {spec.family}:FOLDER or {spec.family}:HUB_ID"
+        )
+    place = Path(spec.model).expanduser()
+    if place.is_file():
+        if place.suffix in _PICKLES:
+            raise _pickle_refused(place)
+        raise ModelError(f"{place} is a file: give the folder that holds the weights, configuration and tokenizer")
+    if place.is_dir():
+        folder = place
+    elif place.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1:
+        raise ModelError(f"the folder {place} does not exist: check the path")
+    else:
+        folder = _from_hub(spec.model, spec.revision)
+    weight_files(folder)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+    return folder
+
+
+def absolute(spec: Spec) -> str:
+    """The spec as a collection should remember it: a folder keeps its name wherever the next command is run."""
+    if spec.model is not None and (place := Path(spec.model).expanduser()).is_dir():
+        return f"{spec.family}:{place.resolve()}"
+    return str(spec)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that together are the weights.
+
+    Raises:
+        ModelError: there is none, or it is not clear which.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        pickles = sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
+        if pickles:
+            raise _pickle_refused(pickles[0])
+        raise ModelError(
+            f"{folder} holds no .safetensors weights, and pickled ones (.pth, .bin) are never opened: "
+            "convert them once as docs/encoders.md shows"
+        )
+    whole = folder / "model.safetensors"
+    if whole in found:
+        return [whole]
+    if len(found) > 1 and not (folder / "model.safetensors.index.json").is_file():
+        raise ModelError(f"{folder} holds several .safetensors files and no index of them: keep the model's own only")
+    return found
+
+
+def files_sha256(paths: Iterable[Path], *, recipe: str) -> str:
+    """SHA-256, in hexadecimal, of a recipe's name and of files, in the order of their names.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    total = hashlib.sha256(f"{recipe}\n".encode())
+    for path in sorted(paths, key=lambda path: path.name):
+        try:
+            with path.open("rb") as file:
+                total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk") from error
+    return total.hexdigest()
+
+
+def _from_hub(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    offline = settings().offline
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(_WANTED), local_files_only=offline))
+    except Exception as error:  # the client raises errors of its own, of httpx and of the system
+        why = "MMSEEK_OFFLINE is set" if offline else f"it cannot be fetched ({type(error).__name__})"
+        named = model if revision is None else f"{model}@{revision}"
+        raise ModelError(
+            f"the model {named} is neither a folder nor on this machine and {why}: check the name or give a folder"
+        ) from error
+
+
+def _pickle_refused(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} is a pickle, which can run code when it is opened, and is refused: "
+        "convert it once to .safetensors as docs/encoders.md shows"
+    )

@@ -1,0 +1,127 @@
+"""What the families on top of a CLIP share: a text unit, picture units, and where the checkpoint comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from mmseek._types import EncodeRequest, EncoderIdentity
+from mmseek.embed.base import EngineEncoder
+from mmseek.embed.batching import Budget
+from mmseek.embed.checkpoints import absolute, files_sha256, find_checkpoint
+from mmseek.embed.clip_tower import ClipTower, checkpoint_files
+from mmseek.embed.device import pick_device
+from mmseek.embed.engine import EngineOptions, Unit
+from mmseek.embed.spec import Spec
+from mmseek.errors import InputError
+from mmseek.media import MediaLimits
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from mmseek._types import FloatArray
+
+__all__ = ["IMAGE", "TEXT", "ClipTowerEncoder"]
+
+TEXT: Final = "text"
+IMAGE: Final = "image"
+# Texts by tokens, padded to the longest of a batch; pictures, all of one size, by number.
+_CPU_BUDGETS: Final = {TEXT: Budget(1024), IMAGE: Budget(8)}
+_GPU_BUDGETS: Final = {TEXT: Budget(16384), IMAGE: Budget(128)}
+
+
+class ClipTowerEncoder(EngineEncoder):
+    """Encodes at most one text and any number of pictures of a content with a CLIP. Safe to use from several threads.
+
+    Args:
+        tower: the CLIP.
+        spec: the spec that it names itself with.
+        fingerprint: see `EncoderIdentity`.
+        limits: of pictures.
+        options: of the engine.
+        budgets: how many tokens and pictures make a batch.
+    """
+
+    recipe: ClassVar[str]
+    """Name and version of what a family does; part of the fingerprint."""
+    openai_crop: ClassVar[bool] = False
+    """See `ClipPictures.round_offset`."""
+
+    def __init__(
+        self,
+        tower: ClipTower,
+        *,
+        spec: str,
+        fingerprint: str,
+        limits: MediaLimits | None = None,
+        options: EngineOptions | None = None,
+        budgets: Mapping[str, Budget] = _CPU_BUDGETS,
+    ) -> None:
+        self._batch_budgets = budgets
+        super().__init__(options)
+        self._tower = tower
+        self._limits = limits or MediaLimits()
+        self._identity = EncoderIdentity(spec=spec, fingerprint=fingerprint, dim=tower.dim)
+
+    @classmethod
+    def load(cls, spec: Spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Self:
+        """From the folder or the hub id that the spec names.
+
+        Raises:
+            SpecError: it names none.
+            ModelError: a file is missing, is no safetensors file or is of another model.
+        """
+        folder = find_checkpoint(spec)
+        chosen = pick_device(device)
+        on_cpu = chosen == "cpu"
+        return cls(
+            ClipTower.load(folder, device=chosen, openai_crop=cls.openai_crop),
+            spec=absolute(spec),
+            fingerprint=files_sha256(checkpoint_files(folder), recipe=cls.recipe),
+            limits=limits,
+            options=replace(options, lanes=options.workers if on_cpu else 1),
+            budgets=_CPU_BUDGETS if on_cpu else _GPU_BUDGETS,
+        )
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._identity
+
+    @property
+    def budgets(self) -> Mapping[str, Budget]:
+        """Texts by tokens, pictures by number."""
+        return self._batch_budgets
+
+    @abstractmethod
+    def render(self, request: EncodeRequest) -> str:
+        """The text that is encoded; empty for none."""
+
+    def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
+        """The rendered text, if there is any, then one unit a picture.
+
+        Raises:
+            MediaError: a picture cannot be used.
+            InputError: there is nothing to encode.
+        """
+        if request.content.is_empty:
+            raise InputError("an item has neither text nor image: give at least one")
+        units = []
+        text = self.render(request)
+        if text:
+            numbers = self._tower.tokenize(text)
+            units.append(Unit(TEXT, numbers, cost=len(numbers), key=np.asarray(numbers, dtype=np.int32).tobytes()))
+        for image in request.content.images:
+            pixels = self._tower.prepare(image, self._limits)
+            units.append(Unit(IMAGE, pixels, cost=1, key=hashlib.sha256(pixels.tobytes()).digest()))
+        if not units:
+            raise InputError("an item has no text but quotation marks and no image: give at least one")
+        return units
+
+    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
+        """Projected, not normalised vectors (n, dim)."""
+        return self._tower.texts(payloads) if kind == TEXT else self._tower.images(payloads)

@@ -1,0 +1,383 @@
+"""What the encoders on Qwen's vision-language models share: one sequence a content, the last token's state its vector.
+
+A family writes the prompt and says how pictures are resized and which rotary positions the tokens get. Tokenising and
+resizing happen once a content, ahead of the model. Pictures wait as 8-bit patches, an eighth of what the model reads,
+and become floats on the model's device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from mmseek._types import EncodeRequest, EncoderIdentity, Image
+from mmseek.embed.base import EngineEncoder
+from mmseek.embed.batching import Budget
+from mmseek.embed.checkpoints import files_sha256, find_checkpoint, weight_files
+from mmseek.embed.device import pick_device
+from mmseek.embed.engine import EngineOptions, Unit
+from mmseek.embed.qwen_vl_inputs import Patches, patches_of
+from mmseek.embed.spec import Spec
+from mmseek.errors import InputError, ModelError
+from mmseek.media import MediaLimits, open_image
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from mmseek._types import FloatArray
+
+__all__ = [
+    "IMAGE_TOKEN",
+    "Checkpoint",
+    "PaddingSide",
+    "QwenVLEncoder",
+    "Sequence1D",
+    "engine_options",
+    "load_checkpoint",
+]
+
+IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105 - a token of text
+_KIND: Final = "sequence"
+# Tokens, visual ones included; a batch of n costs n times its longest.
+_CPU_BUDGET: Final = Budget(1024)
+_GPU_BUDGET: Final = Budget(16384)
+# A prepared picture is up to 5.5 MB, and three windows are held at once.
+_WINDOW: Final = 64
+
+_CONFIG: Final = "config.json"
+_PICTURES: Final = "preprocessor_config.json"
+_PROCESSOR: Final = "processor_config.json"
+_TOKENIZER: Final = "tokenizer.json"
+
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded model and what its folder says of the inputs.
+
+    Args:
+        model: the transformers model without its head, on `device`.
+        tokenizer: with the checkpoint's own post-processor, which may append tokens.
+        device: where the model is.
+        image_token: the number of `IMAGE_TOKEN`.
+        patch, merge, frames: side of a patch in pixels; patches a visual token along each side; frames a patch.
+        mean, std: of each colour, for values from 0 to 1.
+        fingerprint: see `EncoderIdentity`.
+        dim: length of the vectors.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    device: str
+    image_token: int
+    patch: int
+    merge: int
+    frames: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    dim: int
+
+    @property
+    def factor(self) -> int:
+        """What both sides of a resized picture are multiples of, in pixels."""
+        return self.patch * self.merge
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence1D:
+    """One content, ready for the model: token numbers (n,), rotary positions (3, n) and its pictures' patches."""
+
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    pictures: tuple[Patches, ...]
+
+
+class QwenVLEncoder(EngineEncoder):
+    """Vectors of texts, pictures and any sequence of both: L2-normalised state of the last token. Thread-safe.
+
+    Args:
+        checkpoint: the loaded model.
+        spec: the spec that it names itself with.
+        limits: of pictures.
+        options: of the engine.
+        padding: the side on which batches are padded; it does not change the vectors.
+    """
+
+    max_tokens: int
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        spec: str,
+        limits: MediaLimits | None = None,
+        options: EngineOptions | None = None,
+        padding: PaddingSide = "right",
+    ) -> None:
+        self._checkpoint = checkpoint
+        super().__init__(options)
+        self._limits = limits or MediaLimits()
+        self._padding = padding
+        self._identity = EncoderIdentity(spec=spec, fingerprint=checkpoint.fingerprint, dim=checkpoint.dim)
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._identity
+
+    @property
+    def budgets(self) -> Mapping[str, Budget]:
+        """By tokens, text and visual, padded to the longest."""
+        return {_KIND: _CPU_BUDGET if self._checkpoint.device == "cpu" else _GPU_BUDGET}
+
+    @abstractmethod
+    def prompt(self, request: EncodeRequest) -> str:
+        """What the model reads, with one `IMAGE_TOKEN` for each picture.
+
+        Raises:
+            InputError: there is nothing to encode.
+        """
+
+    @abstractmethod
+    def resize(self, picture: PIL.Image.Image, image: Image) -> PIL.Image.Image:
+        """An RGB picture in the size that the model sees, both sides multiples of the checkpoint's factor.
+
+        Raises:
+            MediaError: it is too long and thin.
+        """
+
+    @abstractmethod
+    def positions(self, is_picture: NDArray[np.bool_], grids: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+        """Rotary positions (3, n): time, height and width.
+
+        Args:
+            is_picture: (n,), whether a token is a visual one.
+            grids: visual tokens of each picture, in height and width.
+        """
+
+    def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
+        """One unit: the whole content.
+
+        Raises:
+            MediaError: a picture cannot be used.
+            InputError: there is nothing to encode, or the pictures need more tokens than the model takes.
+        """
+        prompt = self.prompt(request)
+        pictures = tuple(self._patches(image) for image in request.content.images)
+        grids = [picture.grid for picture in pictures]
+        tokens = self._tokenize(prompt, [height * width for height, width in grids])
+        positions = self.positions(tokens == self._checkpoint.image_token, grids)
+        key = hashlib.sha256(tokens.tobytes())
+        for picture in pictures:
+            key.update(repr(picture.grid).encode() + picture.values.tobytes())
+        return [Unit(_KIND, Sequence1D(tokens, positions, pictures), cost=len(tokens), key=key.digest())]
+
+    def forward(self, kind: str, payloads: Sequence[Sequence1D]) -> FloatArray:
+        """Vectors (n, dim), float32, L2-normalised."""
+        del kind
+        import torch
+
+        lengths = [len(payload.tokens) for payload in payloads]
+        longest = max(lengths)
+        tokens = np.zeros((len(payloads), longest), dtype=np.int64)
+        mask = np.zeros((len(payloads), longest), dtype=np.int64)
+        positions = np.zeros((3, len(payloads), longest), dtype=np.int64)
+        last = np.empty(len(payloads), dtype=np.int64)
+        for row, (payload, length) in enumerate(zip(payloads, lengths, strict=True)):
+            start = longest - length if self._padding == "left" else 0
+            place = slice(start, start + length)
+            tokens[row, place], mask[row, place], positions[:, row, place] = payload.tokens, 1, payload.positions
+            last[row] = place.stop - 1
+        device = self._checkpoint.device
+        pictures = [picture for payload in payloads for picture in payload.pictures]
+        with torch.inference_mode():
+            states = self._checkpoint.model(
+                input_ids=torch.from_numpy(tokens).to(device),
+                attention_mask=torch.from_numpy(mask).to(device),
+                position_ids=torch.from_numpy(positions).to(device),
+                use_cache=False,
+                **(self._visual(pictures) if pictures else {}),
+            ).last_hidden_state
+            chosen = states[torch.arange(len(payloads), device=device), torch.from_numpy(last).to(device)]
+            rows: FloatArray = torch.nn.functional.normalize(chosen.float(), dim=1).cpu().numpy()
+        return rows
+
+    def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
+        """The only unit's vector."""
+        del request, units
+        return vectors[0]
+
+    def _patches(self, image: Image) -> Patches:
+        picture = self.resize(open_image(image, limits=self._limits), image)
+        return patches_of(picture, self._checkpoint.patch, self._checkpoint.merge)
+
+    def _tokenize(self, prompt: str, visual: Sequence[int]) -> NDArray[np.int64]:
+        """Token numbers, at most `max_tokens`, with as many image tokens as each picture has visual tokens."""
+        pieces = prompt.split(IMAGE_TOKEN)
+        if len(pieces) != len(visual) + 1:
+            raise InputError(f"the text holds {IMAGE_TOKEN}, which is the model's mark for a picture: take it out")
+        if sum(visual) >= self.max_tokens:
+            raise InputError(
+                f"the pictures need {sum(visual)} tokens and the model takes {self.max_tokens}: give fewer"
+            )
+        expanded = pieces[0] + "".join(IMAGE_TOKEN * n + piece for n, piece in zip(visual, pieces[1:], strict=True))
+        tokens = np.asarray(self._checkpoint.tokenizer.encode(expanded, add_special_tokens=True).ids, dtype=np.int64)
+        if np.count_nonzero(tokens == self._checkpoint.image_token) != sum(visual):
+            raise InputError(
+                f"the text before the pictures leaves them no room in {self.max_tokens} tokens: shorten it"
+            )
+        return tokens
+
+    def _visual(self, pictures: Sequence[Patches]) -> dict[str, torch.Tensor]:
+        import torch
+
+        checkpoint = self._checkpoint
+        values = torch.from_numpy(np.concatenate([picture.values for picture in pictures])).to(checkpoint.device)
+        mean = torch.tensor(checkpoint.mean, device=checkpoint.device).view(1, 3, 1)
+        std = torch.tensor(checkpoint.std, device=checkpoint.device).view(1, 3, 1)
+        pixels = (values.float() * (1 / 255) - mean) / std
+        # A still picture is a film of equal frames.
+        frames = pixels[:, :, None].expand(-1, -1, checkpoint.frames, -1).reshape(len(pixels), -1)
+        grids = [
+            (1, height * checkpoint.merge, width * checkpoint.merge) for height, width in (p.grid for p in pictures)
+        ]
+        return {
+            "pixel_values": frames.to(checkpoint.model.dtype),
+            "image_grid_thw": torch.tensor(grids, device=checkpoint.device),
+        }
+
+
+def load_checkpoint(
+    spec: Spec, *, device: str | None, models: Mapping[str, str], recipe: str, max_tokens: int
+) -> Checkpoint:
+    """Load a model from its folder or the hub: float32, on CUDA bfloat16; scaled dot product attention; no remote code.
+
+    Args:
+        spec: which model.
+        device: see `load_encoder`.
+        models: the `model_type` of the checkpoint -> the name of its class in transformers, with the head.
+        recipe: what besides the files decides the vectors, for the fingerprint.
+        max_tokens: where longer inputs are cut.
+
+    Raises:
+        SpecError: the spec names no model.
+        ModelError: the checkpoint is missing, of another kind or not whole.
+    """
+    chosen = pick_device(device)
+    folder = find_checkpoint(spec)
+    if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
+        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+    kind = _json_object(folder / _CONFIG).get("model_type")
+    class_name = models.get(str(kind))
+    if class_name is None:
+        raise ModelError(
+            f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
+        )
+    pictures_file, pictures = _picture_settings(folder)
+    model = _load_model(folder, class_name, chosen)
+    tokenizer = _load_tokenizer(folder, max_tokens)
+    vision = model.config.vision_config
+    image_token = tokenizer.token_to_id(IMAGE_TOKEN)
+    if image_token is None or image_token != model.config.image_token_id:
+        raise ModelError(f"the tokenizer of {folder} does not know {IMAGE_TOKEN} as the model does: get it again")
+    return Checkpoint(
+        model=model,
+        tokenizer=tokenizer,
+        device=chosen,
+        image_token=image_token,
+        patch=vision.patch_size,
+        merge=vision.spatial_merge_size,
+        frames=vision.temporal_patch_size,
+        mean=_colours(pictures, "image_mean", pictures_file),
+        std=_colours(pictures, "image_std", pictures_file),
+        # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
+        fingerprint=files_sha256(
+            [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file], recipe=recipe
+        ),
+        dim=model.config.get_text_config().hidden_size,
+    )
+
+
+def engine_options(options: EngineOptions) -> EngineOptions:
+    """The engine's options for prepared pictures of megabytes; the model runs in one lane, on all cores."""
+    return replace(options, window=min(options.window, _WINDOW), lanes=1)
+
+
+def _load_model(folder: Path, class_name: str, device: str) -> Any:
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    try:
+        model, report = getattr(transformers, class_name).from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
+    missing = {key for key in report["missing_keys"] if not key.startswith("lm_head.")}
+    lacking = sorted(missing | {key for key, *_ in report["mismatched_keys"]})
+    if lacking:
+        raise ModelError(f"{folder} lacks {len(lacking)} of the weights, {lacking[0]} among them: get it again")
+    # The class with the head reads every naming of the weights that was ever published; the one without does not.
+    return model.model.to(device).eval()
+
+
+def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+    # Read as it is: transformers builds its own and would leave out a post-processor that appends a token.
+    from tokenizers import Tokenizer
+
+    path = folder / _TOKENIZER
+    _json_object(path)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"{path} is not a tokenizer that can be read: get the checkpoint again") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.parent} has no {path.name}: give the folder of a whole checkpoint") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: get the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} does not hold a JSON object: get the checkpoint again")
+    return found
+
+
+def _picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
+    inner = _json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
+    if isinstance(inner, dict):
+        return folder / _PROCESSOR, inner
+    return folder / _PICTURES, _json_object(folder / _PICTURES)
+
+
+def _colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
+    values = settings.get(key)
+    if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+        raise ModelError(f"{path} has no {key} of three numbers: get the checkpoint again")
+    return tuple(float(value) for value in values)

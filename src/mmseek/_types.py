@@ -201,3 +201,31 @@ class EncoderIdentity:
 
     def __str__(self) -> str:
         return f"{self.spec} ({self.fingerprint[:12]}, {self.dim}-d)"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and a document that a reranker compares."""
+
+    query: Content
+    document: Content
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a reranker made of one pair: a score, higher is better, or the error that is this pair's alone."""
+
+    score: float | None = None
+    error: MmseekError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerIdentity:
+    """Names a reranker. Equal fingerprints (a hash of weights and recipe) mean equal scores."""
+
+    spec: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.spec} ({self.fingerprint[:12]})"

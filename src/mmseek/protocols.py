@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from mmseek._types import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit
+from mmseek._types import (
+    Content,
+    Document,
+    Encoded,
+    EncodeRequest,
+    EncoderIdentity,
+    Hit,
+    Pair,
+    RerankerIdentity,
+    Scored,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +51,28 @@ class Encoder(Protocol):
 
     def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
         """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """(query, document) -> score: float32, higher is better, independent of the batch and of the order."""
+
+    @property
+    def identity(self) -> RerankerIdentity:
+        """Spec and fingerprint."""
+        ...
+
+    def score(self, query: Content, documents: Sequence[Content], instruction: str | None = None) -> FloatArray:
+        """One score a document (n,), in their order, whatever parts a document has.
+
+        Raises:
+            MmseekError: the first document that cannot be scored, named by its position.
+        """
+        ...
+
+    def stream(self, pairs: Iterable[Pair]) -> Iterator[Scored]:
+        """Score any number of pairs in bounded memory: one outcome each, in input order; a bad one fails alone."""
         ...
 
 

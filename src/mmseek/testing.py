@@ -1,21 +1,21 @@
-"""Doubles for tests: an encoder that needs no weights. Yours may use it as ours do."""
+"""Doubles for tests: an encoder and a reranker that need no weights. Yours may use them as ours do."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Text
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair, RerankerIdentity, Scored, Text
 from mmseek.errors import EncodeError, InputError, MmseekError
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
-__all__ = ["FakeEncoder"]
+__all__ = ["FakeEncoder", "FakeReranker"]
 
 
 class FakeEncoder:
@@ -94,6 +94,48 @@ class FakeEncoder:
             raise EncodeError(f"the fake encoder was told to fail on {self.fail_on!r}")
         drawn = np.random.default_rng(_seed(content)).standard_normal(self._identity.dim)
         return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float32)
+
+
+class FakeReranker:
+    """A reranker whose scores a function gives.
+
+    Args:
+        judge: the score of a pair; an MmseekError that it raises is that pair's alone.
+        spec: the spec it names itself with.
+
+    `pairs` are those that were asked, in order.
+    """
+
+    def __init__(self, judge: Callable[[Pair], float], *, spec: str = "fake") -> None:
+        self._identity = RerankerIdentity(spec, hashlib.sha256(spec.encode()).hexdigest())
+        self._judge = judge
+        self.pairs: list[Pair] = []
+
+    @property
+    def identity(self) -> RerankerIdentity:
+        return self._identity
+
+    def score(self, query: Content, documents: Sequence[Content], instruction: str | None = None) -> FloatArray:
+        """Scores (n,).
+
+        Raises:
+            MmseekError: the first document that fails.
+        """
+        scores = np.empty(len(documents), dtype=np.float32)
+        for place, scored in enumerate(self.stream(Pair(query, document, instruction) for document in documents)):
+            if scored.error is not None:
+                raise scored.error
+            scores[place] = scored.score
+        return scores
+
+    def stream(self, pairs: Iterable[Pair]) -> Iterator[Scored]:
+        """One outcome for each pair, in order."""
+        for pair in pairs:
+            self.pairs.append(pair)
+            try:
+                yield Scored(score=self._judge(pair))
+            except MmseekError as error:
+                yield Scored(error=error)
 
 
 def _seed(content: Content) -> int:

@@ -149,6 +149,16 @@ def test_the_row_writer_writes_what_numpy_writes(tmp_path: Path, rows: int) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
 
 
+def test_the_row_writer_writes_single_numbers(tmp_path: Path) -> None:
+    for count in (0, 1, 9, 10, 1000):
+        values = np.random.default_rng(0).standard_normal(count).astype(np.float32)
+        with RowWriter(tmp_path / "rows.npy", None) as writer:
+            for value in values:
+                writer.add(np.asarray(value))
+            writer.finish()
+        np.testing.assert_array_equal(np.load(tmp_path / "rows.npy", allow_pickle=False), values)
+
+
 def test_the_row_writer_refuses_rows_of_another_length(tmp_path: Path) -> None:
     with RowWriter(tmp_path / "rows.npy", 3) as writer, pytest.raises(ValueError, match="shape"):
         writer.add(np.zeros(4, dtype=np.float32))

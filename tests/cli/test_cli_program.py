@@ -15,7 +15,7 @@ import pytest
 import mmseek
 from mmseek.cli.failures import Stopped
 
-VERBS = ("index", "search", "embed", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo")
+VERBS = ("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo")
 Cli = Callable[..., Any]
 
 
@@ -80,6 +80,9 @@ def test_the_module_and_the_console_script_are_one_program(process: Callable[...
         (["index", "nowhere.jsonl", "-c", "c"], "nowhere.jsonl does not exist"),
         (["embed", "nowhere.jsonl", "-o", "out.npy"], "nowhere.jsonl does not exist"),
         (["embed", "nowhere.jsonl", "-o", "out.txt"], "does not end in .npy"),
+        (["rerank", "nowhere.jsonl", "-r", "cross-encoder:x", "-o", "out.npy"], "nowhere.jsonl does not exist"),
+        (["rerank", "nowhere.jsonl", "-r", "cross-encoder:x", "-o", "out.txt"], "does not end in .npy"),
+        (["rerank", "nowhere.jsonl", "-o", "out.npy"], "missing option '--reranker'"),
         (["eval", "-d", "nowhere"], "nowhere"),
         (["eval", "-d", "."], "."),
         (["serve", "-c", "nowhere"], "nowhere"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmseek import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit, Image, Query, Text, _types
+from mmseek._types import Pair, RerankerIdentity, Scored
 from mmseek.errors import InputError
 from mmseek.media import open_image
 
@@ -27,6 +28,9 @@ EXAMPLES = [
     EncodeRequest(Content(())),
     Encoded(),
     EncoderIdentity("mini", "abc", 384),
+    Pair(Content(()), Content((Text("a"),))),
+    Scored(0.5),
+    RerankerIdentity("cross-encoder:x", "abc"),
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, models, search, serve, verify
+from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, models, rerank, search, serve, verify
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("embed")(embed.embed)
+app.command("rerank")(rerank.rerank)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)

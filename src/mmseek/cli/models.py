@@ -1,4 +1,4 @@
-"""`mmseek models`: the families of encoders, and what this machine has for them."""
+"""`mmseek models`: the families of encoders, what this machine has for them, and the families of rerankers."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from mmseek.cli.output import verb_output
 
 if TYPE_CHECKING:
     from mmseek.embed import Family
+    from mmseek.rerank import Family as RerankerFamily
 
 _KINDS = {"text": "text", "image": "pictures", "image,text": "both together"}
 
 
 def models(as_json: JsonOption = False) -> None:
-    """List the families of encoders and what is on this machine.
+    """List the families of encoders, what of them is on this machine, and the families of rerankers.
 
     A spec names a family, or a family and a model: mini, or mini:FOLDER.
     """
     with verb_output(as_json) as out:
         from mmseek.embed import FAMILIES
         from mmseek.embed.device import pick_device
+        from mmseek.rerank import FAMILIES as RERANKERS
 
         found = {name: _PARTS[name]() for name in FAMILIES}
         device = pick_device()
         out.json(
-            {"families": [_document(family, found[family.name]) for family in FAMILIES.values()], "device": device}
+            {
+                "families": [_document(family, found[family.name]) for family in FAMILIES.values()],
+                "rerankers": [_reranker_document(family) for family in RERANKERS.values()],
+                "device": device,
+            }
         )
         for family in FAMILIES.values():
             out.show(_table(family, found[family.name]))
+        for reranker in RERANKERS.values():
+            out.show(_reranker_table(reranker))
         out.show(f"\ndevice: {device}")
 
 
@@ -65,6 +73,30 @@ def _table(family: Family, parts: Mapping[str, str | None]) -> Any:
         table.add_row(f"  {name}", Text(value))
     for part, place in parts.items():
         table.add_row(f"  {part}", Text(place or "not found"))
+    return table
+
+
+def _reranker_document(family: RerankerFamily) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "summary": family.summary,
+        "modalities": list(family.modalities),
+        "takes_instruction": family.takes_instruction,
+        "needs": family.needs,
+    }
+
+
+def _reranker_table(family: RerankerFamily) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(family.name, Text(f"reranker: {family.summary}"))
+    table.add_row("  reads", Text(", ".join(_KINDS[kind] for kind in family.modalities)))
+    table.add_row("  instructions", Text("followed" if family.takes_instruction else "not used"))
+    table.add_row("  needs", Text(family.needs))
     return table
 
 

@@ -13,9 +13,16 @@ from mmseek.errors import NotACollection
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Collection, Encoder
+    from mmseek.protocols import Collection, Encoder, Reranker
 
-__all__ = ["DEFAULT_ENCODER", "load", "note_unused_instruction", "open_for_indexing", "open_retriever"]
+__all__ = [
+    "DEFAULT_ENCODER",
+    "load",
+    "load_scorer",
+    "note_unused_instruction",
+    "open_for_indexing",
+    "open_retriever",
+]
 
 DEFAULT_ENCODER = "mini"
 
@@ -33,16 +40,41 @@ def load(spec: str, device: str | None) -> Encoder:
         return load_encoder(spec, device=device)
 
 
+def load_scorer(spec: str, device: str | None) -> Reranker:
+    """Load a reranker; a terminal is told what takes so long.
+
+    Raises:
+        SpecError: no family answers to the spec.
+        ModelError: its weights are missing or unusable.
+    """
+    with _waiting(f"loading reranker {one_line(spec)}"):
+        from mmseek.rerank import load_reranker
+
+        return load_reranker(spec, device=device)
+
+
 @contextmanager
-def open_retriever(place: Path, *, device: str | None, mode: Literal["read", "write"] = "read") -> Iterator[Retriever]:
-    """A collection and the encoder that it names. The collection is opened first: it is quick and fails early."""
+def open_retriever(
+    place: Path,
+    *,
+    device: str | None,
+    mode: Literal["read", "write"] = "read",
+    rerank: str | None = None,
+    rerank_depth: int = 50,
+) -> Iterator[Retriever]:
+    """A collection, the encoder that it names and a reranker. The collection is first: it opens quickly or fails early.
+
+    Raises:
+        InputError: the depth is below 1.
+    """
     from mmseek.index import open_collection
 
     with closing(open_collection(place, mode=mode)) as collection:
+        reranker = None if rerank is None else load_scorer(rerank, device)
         encoder = load(collection.info().encoder.spec, device)
         from mmseek.pipeline import Retriever
 
-        yield Retriever(encoder, collection)
+        yield Retriever(encoder, collection, reranker, rerank_depth)
 
 
 @contextmanager
@@ -75,14 +107,20 @@ def open_for_indexing(place: Path, spec: str | None, *, device: str | None) -> I
         yield encoder, existing
 
 
-def note_unused_instruction(spec: str, instruction: str | None) -> None:
-    """Say so if the encoder cannot follow the instruction that was given."""
-    if instruction is None:
+def note_unused_instruction(spec: str, instruction: str | None, *, rerank: str | None = None) -> None:
+    """Say so if neither the encoder nor the reranker can follow the instruction that was given."""
+    if instruction is None or (rerank is not None and _reranker_follows(rerank)):
         return
     from mmseek.embed import FAMILIES, parse_spec
 
     if not FAMILIES[parse_spec(spec, FAMILIES).family].takes_instruction:
         say(f"note: encoder {one_line(spec)} does not follow instructions; --instruction changes nothing")
+
+
+def _reranker_follows(spec: str) -> bool:
+    from mmseek.rerank import FAMILIES, parse_spec
+
+    return FAMILIES[parse_spec(spec, FAMILIES).family].takes_instruction
 
 
 @contextmanager

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 class RowWriter:
     """Write float32 rows of shape (dim,) in bounded memory; `finish` puts the file (n, dim) in place atomically.
 
+    Without a `dim`, a row is one number and the file is of shape (n,).
+
     Leaving without `finish` leaves nothing, and a file that was there before stays as it was.
 
     Raises:
         ConfigError: the folder refuses the file, or the disk is full.
     """
 
-    def __init__(self, path: Path, dim: int) -> None:
+    def __init__(self, path: Path, dim: int | None) -> None:
         self._path = path
-        self._dim = dim
+        self._shape = () if dim is None else (dim,)
         self.rows = 0
         try:
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -37,8 +39,8 @@ class RowWriter:
             raise self._refused(error) from error
         self._temporary = Path(name)
         self._stream: BinaryIO = os.fdopen(handle, "wb")
-        self._header_size = len(_header(0, dim))
-        self._write(_header(0, dim))
+        self._header_size = len(_header((0, *self._shape)))
+        self._write(_header((0, *self._shape)))
 
     def __enter__(self) -> Self:
         return self
@@ -51,15 +53,15 @@ class RowWriter:
         self._temporary.unlink(missing_ok=True)
 
     def add(self, row: FloatArray) -> None:
-        """Append one vector of shape (dim,)."""
-        if row.shape != (self._dim,):
-            raise ValueError(f"a row of shape {row.shape} in a file of {self._dim}-d rows")
+        """Append one row of shape (dim,), or () where there is no dim."""
+        if row.shape != self._shape:
+            raise ValueError(f"a row of shape {row.shape} in a file of rows of shape {self._shape}")
         self._write(np.ascontiguousarray(row, dtype="<f4").tobytes())
         self.rows += 1
 
     def finish(self) -> None:
         """Write the final header, make the file durable and give it its name."""
-        header = _header(self.rows, self._dim)
+        header = _header((self.rows, *self._shape))
         if len(header) != self._header_size:
             raise ValueError("the header of the .npy file grew past the room that was kept for it")
         try:
@@ -83,10 +85,10 @@ class RowWriter:
         return ConfigError(f"{self._path} cannot be written ({error.strerror}): choose another place")
 
 
-def _header(rows: int, dim: int) -> bytes:
+def _header(shape: tuple[int, ...]) -> bytes:
     """numpy leaves room in the header for the first axis to grow, so that it can be rewritten in place."""
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 

@@ -30,6 +30,14 @@ def search(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="ID", help="Never rank this id. May be given again.")
     ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option("--rerank", metavar="SPEC", help="Order the first hits anew; `mmseek models` lists rerankers."),
+    ] = None,
+    rerank_depth: Annotated[
+        int,
+        typer.Option("--rerank-depth", metavar="N", min=1, help="How many hits are ordered anew; -k if that is more."),
+    ] = 50,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of the hits, pictures included.")
     ] = None,
@@ -49,11 +57,14 @@ def search(
         if html is not None:
             writable_file(html, "--html")
         from mmseek.cli.opening import note_unused_instruction, open_retriever
+        from mmseek.cli.rerank import note_unscored, reranking_document
 
-        with open_retriever(place, device=device) as retriever:
-            note_unused_instruction(retriever.encoder.identity.spec, instruction)
+        with open_retriever(place, device=device, rerank=rerank, rerank_depth=rerank_depth) as retriever:
+            note_unused_instruction(retriever.encoder.identity.spec, instruction, rerank=rerank)
             result = retriever.search(query)
-        out.json({"hits": [hit_document(hit) for hit in result.hits], "took_ms": round(result.took_ms, 3)})
+        shown = {"hits": [hit_document(hit) for hit in result.hits], "took_ms": round(result.took_ms, 3)}
+        out.json(shown | reranking_document(retriever, result))
+        note_unscored(result.unscored)
         if result.hits:
             out.show(hit_table(result.hits), f"{count(len(result.hits), 'hit')} in {result.took_ms:.0f} ms")
         else:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from mmseek._types import Content, Document, Hit, Image, Query
 from mmseek.embed import load_encoder
-from mmseek.errors import EncoderMismatch, InputError
+from mmseek.errors import EncoderMismatch, InputError, MmseekError
 from mmseek.index import open_collection
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexReport, Progress
-from mmseek.protocols import Collection, Encoder
+from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth, rerank_hits
+from mmseek.protocols import Collection, Encoder, Reranker
+from mmseek.rerank import load_reranker
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -32,12 +34,14 @@ class SearchResult:
     Args:
         hits: at most k.
         took_ms: milliseconds in all.
-        timings: milliseconds of the steps: `encode`, `search`.
+        timings: milliseconds of the steps: `encode`, `search`, and `rerank` if there is a reranker.
+        unscored: ids of documents that the reranker could not score, and why; they stand behind all others.
     """
 
     hits: tuple[Hit, ...]
     took_ms: float
     timings: Mapping[str, float] = field(default_factory=dict)
+    unscored: Mapping[str, MmseekError] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -53,16 +57,31 @@ class Retriever:
     ...     for hit in retriever.search("a red bike", k=5):
     ...         print(hit.rank, hit.id, hit.score)
 
+    Args:
+        encoder: the one that the collection was made with.
+        collection: what is searched.
+        reranker: orders the first hits anew, if given.
+        rerank_depth: how many it orders, or k if that is more; at least 1.
+
     Raises:
         EncoderMismatch: the collection holds vectors of another encoder.
+        InputError: the depth is below 1.
     """
 
-    def __init__(self, encoder: Encoder, collection: Collection) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        collection: Collection,
+        reranker: Reranker | None = None,
+        rerank_depth: int = DEFAULT_DEPTH,
+    ) -> None:
         info = collection.info()
         if info.encoder.fingerprint != encoder.identity.fingerprint:
             raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
         self.encoder = encoder
         self.collection = collection
+        self.reranker = reranker
+        self.rerank_depth = check_depth(rerank_depth)
 
     @classmethod
     def open(
@@ -72,6 +91,8 @@ class Retriever:
         *,
         mode: Mode = "read",
         device: str | None = None,
+        reranker: str | Reranker | None = None,
+        rerank_depth: int = DEFAULT_DEPTH,
     ) -> Self:
         """Open a collection with its encoder.
 
@@ -80,12 +101,14 @@ class Retriever:
             encoder: a spec, or a loaded encoder; without it, the one that the collection names.
             mode: `read`; `write` to add and delete too, which makes the collection if there is none and an encoder
                 is given; `create` to refuse an existing one.
-            device: where the encoder runs, for example `cpu` or `cuda`.
+            device: where the encoder and the reranker run, for example `cpu` or `cuda`.
+            reranker: a spec, or a loaded reranker; without it, hits are in the encoder's order.
+            rerank_depth: see `Retriever`.
 
         Raises:
             NotACollection: there is none at this place.
             EncoderMismatch: the encoder given is not the one that the collection was made with.
-            ModelError: the encoder's weights cannot be loaded.
+            ModelError: the weights of the encoder or the reranker cannot be loaded.
         """
         if encoder is None:
             if mode == "create":
@@ -98,7 +121,9 @@ class Retriever:
             on_error.callback(collection.close)
             if encoder is None:
                 encoder = load_encoder(collection.info().encoder.spec, device=device)
-            retriever = cls(encoder, collection)
+            if isinstance(reranker, str):
+                reranker = load_reranker(reranker, device=device)
+            retriever = cls(encoder, collection, reranker, rerank_depth)
             on_error.pop_all()
         return retriever
 
@@ -112,12 +137,12 @@ class Retriever:
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
     ) -> SearchResult:
-        """The k nearest documents of a query.
+        """The k nearest documents of a query; with a reranker, the best k of the nearest in its order.
 
         Args:
             query: text, content, or a whole `Query`, which then says everything.
             image: a picture, alone or beside the text: a path, a PIL picture or an `Image`.
-            instruction: what to look for, to encoders that can use it.
+            instruction: what to look for, to encoders and rerankers that can use it.
             k: how many hits, at least 1.
             exclude: ids that are never ranked.
             candidates: if given, only these ids are ranked.
@@ -139,13 +164,15 @@ class Retriever:
         began = time.perf_counter()
         vector = self.encoder.encode_query([query.content], query.instruction)[0]
         encoded = time.perf_counter()
-        hits = self.collection.search(vector, query.k, exclude=query.exclude, candidates=query.candidates)
+        wide = query.k if self.reranker is None else max(query.k, self.rerank_depth)
+        hits = self.collection.search(vector, wide, exclude=query.exclude, candidates=query.candidates)
         ended = time.perf_counter()
-        return SearchResult(
+        result = SearchResult(
             hits=tuple(hits),
             took_ms=(ended - began) * 1000,
             timings={"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000},
         )
+        return result if self.reranker is None else _reranked(self.reranker, query, result)
 
     def add(
         self, documents: Iterable[Document], *, on_progress: Callable[[Progress], None] | None = None
@@ -172,6 +199,13 @@ class Retriever:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _reranked(reranker: Reranker, query: Query, first: SearchResult) -> SearchResult:
+    began = time.perf_counter()
+    hits, unscored = rerank_hits(reranker, query, first.hits)
+    took = (time.perf_counter() - began) * 1000
+    return SearchResult(hits, first.took_ms + took, {**first.timings, "rerank": took}, unscored)
 
 
 def _content(query: Content | str | None, image: Image | Path | str | PIL.Image.Image | None) -> Content:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mmseek.embed.registry import FAMILIES, Family, load_encoder
-from mmseek.embed.spec import Spec, parse_spec
+from mmseek.models.spec import Spec, parse_spec
 
 __all__ = ["FAMILIES", "Family", "Spec", "load_encoder", "parse_spec"]

@@ -20,8 +20,8 @@ import numpy as np
 from mmseek._types import EncodeRequest
 from mmseek.embed.clip_encoder import IMAGE, TEXT, ClipTowerEncoder
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.spec import Spec
 from mmseek.media import MediaLimits
+from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray

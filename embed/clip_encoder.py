@@ -13,13 +13,13 @@ import numpy as np
 from mmseek._types import EncodeRequest, EncoderIdentity
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.batching import Budget
-from mmseek.embed.checkpoints import absolute, files_sha256, find_checkpoint
 from mmseek.embed.clip_tower import ClipTower, checkpoint_files
-from mmseek.embed.device import pick_device
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.spec import Spec
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
+from mmseek.models.checkpoints import files_sha256, find_checkpoint
+from mmseek.models.device import pick_device
+from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
     from typing import Self

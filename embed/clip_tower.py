@@ -13,11 +13,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mmseek.embed.checkpoints import weight_files
 from mmseek.embed.clip_layout import config_of, converted, is_original
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.errors import ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.checkpoints import weight_files
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray, Image

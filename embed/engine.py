@@ -16,8 +16,8 @@ import numpy as np
 
 from mmseek._types import Encoded, EncodeRequest
 from mmseek.embed.batching import Budget, cut_by_cost
-from mmseek.embed.device import free_cached_memory, is_out_of_memory, use_one_core
 from mmseek.errors import EncodeError, MmseekError
+from mmseek.models.device import free_cached_memory, is_out_of_memory, use_one_core
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray

@@ -22,12 +22,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from mmseek._types import Content, EncodeRequest, Image, Text
-from mmseek.embed.checkpoints import absolute
 from mmseek.embed.engine import EngineOptions
 from mmseek.embed.qwen_vl import IMAGE_TOKEN, QwenVLEncoder, engine_options, load_checkpoint
-from mmseek.embed.qwen_vl_inputs import PixelRange, grid_positions, resized
-from mmseek.embed.spec import Spec
 from mmseek.media import MediaLimits
+from mmseek.models.qwen_vl_inputs import PixelRange, grid_positions, resized
+from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,13 +20,13 @@ import numpy as np
 from mmseek._types import EncodeRequest, EncoderIdentity, Image
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.batching import Budget
-from mmseek.embed.checkpoints import files_sha256, find_checkpoint, weight_files
-from mmseek.embed.device import pick_device
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.qwen_vl_inputs import Patches, patches_of
-from mmseek.embed.spec import Spec
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
+from mmseek.models.device import pick_device
+from mmseek.models.qwen_vl_inputs import Patches, patches_of
+from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
     import PIL.Image

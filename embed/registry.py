@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from mmseek.config import settings
-from mmseek.embed.spec import parse_spec
+from mmseek.models.spec import parse_spec
 
 if TYPE_CHECKING:
     from mmseek._types import Modality

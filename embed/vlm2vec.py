@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Final
 import PIL.Image
 
 from mmseek._types import Content, EncodeRequest, Image, Role, Text
-from mmseek.embed.checkpoints import absolute
 from mmseek.embed.engine import EngineOptions
 from mmseek.embed.qwen_vl import IMAGE_TOKEN, QwenVLEncoder, engine_options, load_checkpoint
-from mmseek.embed.qwen_vl_inputs import PixelRange, flat_positions, resized
-from mmseek.embed.spec import Spec
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
+from mmseek.models.qwen_vl_inputs import PixelRange, flat_positions, resized
+from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
     import numpy as np

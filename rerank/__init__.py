@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mmseek.models.spec import parse_spec
 from mmseek.rerank.registry import FAMILIES, Family, load_reranker
-from mmseek.rerank.spec import parse_spec
 
 if TYPE_CHECKING:
     from mmseek.rerank.selection import fuse_rrf, fuse_weighted, select

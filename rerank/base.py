@@ -12,6 +12,7 @@ import numpy as np
 
 from mmseek._types import Content, Pair, RerankerIdentity, Scored
 from mmseek.errors import EncodeError, MmseekError
+from mmseek.models.device import free_cached_memory, is_out_of_memory
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -85,21 +86,26 @@ class BatchedReranker(ABC):
         # The costliest first: if memory runs out it does so at once, and padding is least among equals.
         places = sorted(prepared, key=lambda place: -prepared[place].cost)
         for batch in cut_batches(places, [prepared[place].cost for place in places], self.budget):
-            scores = self._forward([prepared[place].payload for place in batch])
-            outcomes.update(zip(batch, map(_scored, scores), strict=True))
+            outcomes.update(zip(batch, self._forward([prepared[place].payload for place in batch]), strict=True))
         return [outcomes[place] for place in range(len(pairs))]
 
-    def _forward(self, payloads: Sequence[Any]) -> list[float]:
-        """Run a batch; when memory runs out, its halves, down to one pair."""
+    def _forward(self, payloads: Sequence[Any]) -> list[Scored]:
+        """Run a batch; one that fails is halved until only the pair that is to blame fails."""
+        failure: Exception
         try:
-            return [float(score) for score in self.forward(payloads)]
-        except (MemoryError, RuntimeError) as error:
-            if len(payloads) == 1 or not _is_out_of_memory(error):
-                raise
-        # Outside of the handler, whose traceback would keep the batch's tensors alive.
-        _free_cached_memory()
-        half = len(payloads) // 2
-        return self._forward(payloads[:half]) + self._forward(payloads[half:])
+            return [_scored(float(score)) for score in self.forward(payloads)]
+        except Exception as error:  # noqa: BLE001 - looked at below, where its traceback no longer holds the batch
+            failure = error.with_traceback(None)
+        short_of_memory = is_out_of_memory(failure)
+        if short_of_memory:
+            free_cached_memory()
+        if half := len(payloads) // 2:
+            return self._forward(payloads[:half]) + self._forward(payloads[half:])
+        if isinstance(failure, MmseekError):
+            return [Scored(error=failure)]
+        what = "does not fit into memory" if short_of_memory else "made the reranker fail"
+        reason = " ".join(str(failure).split())[:300]
+        return [Scored(error=EncodeError(f"this pair {what} ({type(failure).__name__}: {reason}): leave it out"))]
 
 
 def cut_batches(places: Sequence[int], costs: Sequence[int], budget: int) -> list[list[int]]:
@@ -129,16 +135,3 @@ def _placed(error: MmseekError | None, position: int | None) -> MmseekError:
         # The error is this call's alone, so its sentence may be completed in place, whatever class it is.
         error.args = (f"document {position}: {error}", *error.args[1:])
     return error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # Torch's CPU allocator raises a plain RuntimeError, hence the look at words.
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words
-
-
-def _free_cached_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -14,9 +14,10 @@ import numpy as np
 
 from mmseek._types import Pair, RerankerIdentity
 from mmseek.errors import InputError, ModelError
+from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint, json_object
+from mmseek.models.device import pick_device
+from mmseek.models.spec import Spec, absolute
 from mmseek.rerank.base import BatchedReranker, Prepared
-from mmseek.rerank.checkpoints import files_sha256, find_checkpoint, pick_device
-from mmseek.rerank.spec import Spec, absolute
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -81,6 +82,8 @@ def load(spec: Spec, *, device: str | None) -> CrossEncoderReranker:
     """
     chosen = pick_device(device)
     folder = find_checkpoint(spec)
+    json_object(folder / "config.json")
+    files = checkpoint_files(folder)
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -99,5 +102,5 @@ def load(spec: Spec, *, device: str | None) -> CrossEncoderReranker:
         raise ModelError(
             f"{folder} gives {model.num_labels} scores a pair and a reranker needs one: use a model with num_labels 1"
         )
-    fingerprint = files_sha256(folder, recipe=f"cross-encoder {RECIPE_VERSION}")
+    fingerprint = files_sha256(files, recipe=f"cross-encoder {RECIPE_VERSION}", root=folder)
     return CrossEncoderReranker(model, identity=RerankerIdentity(absolute(spec), fingerprint))

@@ -17,10 +17,10 @@ from mmseek._types import Content, Image, Pair, RerankerIdentity
 from mmseek.config import settings
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.qwen_vl_inputs import Patches, PixelRange, grid_positions, patches_of, resized
+from mmseek.models.spec import Spec, absolute
 from mmseek.rerank.base import BatchedReranker, Prepared
 from mmseek.rerank.qwen3_vl_model import IMAGE_TOKEN, QwenModel, load_model
-from mmseek.rerank.qwen_vl_inputs import Patches, grid_positions, patches_of, resized
-from mmseek.rerank.spec import Spec, absolute
 
 if TYPE_CHECKING:
     import torch
@@ -131,10 +131,9 @@ class Qwen3VLReranker(BatchedReranker):
     def _patches(self, image: Image) -> Patches:
         picture = resized(
             open_image(image, limits=self._limits),
+            self._model.patch * self._model.merge,
+            PixelRange(LEAST_PIXELS, MOST_PIXELS),
             image,
-            factor=self._model.patch * self._model.merge,
-            least=LEAST_PIXELS,
-            most=MOST_PIXELS,
         )
         return patches_of(picture, self._model.patch, self._model.merge)
 

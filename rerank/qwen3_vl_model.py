@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.errors import ModelError
-from mmseek.rerank.checkpoints import files_sha256, find_checkpoint, json_object, pick_device
-from mmseek.rerank.spec import Spec
+from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint, json_object
+from mmseek.models.device import pick_device
+from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ def load_model(spec: Spec, *, device: str | None, recipe: str) -> tuple[QwenMode
         mean=mean,
         std=std,
     )
-    return loaded, files_sha256(folder, recipe=recipe)
+    return loaded, files_sha256(checkpoint_files(folder), recipe=recipe, root=folder)
 
 
 def _load_weights(folder: Path, device: str) -> Any:

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from mmseek.rerank.spec import parse_spec
+from mmseek.models.spec import parse_spec
 
 if TYPE_CHECKING:
     from mmseek._types import Modality
@@ -73,7 +73,7 @@ def load_reranker(spec: str, *, device: str | None = None) -> Reranker:
         ModelError: the weights are missing or cannot be used.
         ConfigError: the device is not on this machine.
     """
-    parsed = parse_spec(spec, FAMILIES)
+    parsed = parse_spec(spec, FAMILIES, "reranker")
     module, _, function = FAMILIES[parsed.family].loader.partition(":")
     reranker: Reranker = getattr(import_module(module), function)(parsed, device=device)
     return reranker

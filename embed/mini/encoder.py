@@ -24,14 +24,14 @@ import numpy as np
 from mmseek._types import EncodeRequest, EncoderIdentity, Image, Text
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.batching import Budget
-from mmseek.embed.device import pick_device
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.mini.pictures import TOWER_FILE, PictureTower
 from mmseek.embed.mini.text import DIM, TextTower
 from mmseek.embed.mini.weights import VOCABULARY_SHA256, WEIGHTS_SHA256, file_sha256
-from mmseek.embed.spec import Spec
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
+from mmseek.models.device import pick_device
+from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray

@@ -211,7 +211,7 @@ def test_half_precision(checkpoint: Callable[[str], Path], family: str, kind: st
 
 
 def test_flat_and_grid_positions_differ(checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmseek.embed.qwen_vl_inputs import grid_positions
+    from mmseek.models.qwen_vl_inputs import grid_positions
 
     encoder = load("vlm2vec", checkpoint("qwen2_vl"))
     flat = vectors(encoder, REQUESTS[2:3])

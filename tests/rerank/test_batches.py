@@ -76,13 +76,25 @@ def test_memory_that_runs_out_halves_the_batch(error: Exception) -> None:
     reranker = Lengths(budget=10**6, room=3, error=error)
     assert reranker.score(Content.of("q"), documents(range(20))).tolist() == list(range(20))
     assert max(map(len, reranker.batches)) <= 3
-    with pytest.raises(type(error)):
+    with pytest.raises(EncodeError, match="does not fit into memory"):
         Lengths(room=0, error=error).score(Content.of("q"), documents([1]))
 
 
-def test_another_error_is_not_tried_again() -> None:
-    with pytest.raises(RuntimeError, match="shapes"):
-        Lengths(budget=10**6, room=3, error=RuntimeError("shapes differ")).score(Content.of("q"), documents(range(9)))
+class Poisoned(Lengths):
+    """Fails on any batch that holds a document of 7 letters."""
+
+    def forward(self, payloads: Sequence[int]) -> FloatArray:
+        if 7 in payloads:
+            raise RuntimeError("shapes differ")
+        return super().forward(payloads)
+
+
+def test_a_pair_that_makes_the_model_fail_fails_alone() -> None:
+    pairs = [Pair(Content.of("q"), document) for document in documents(range(20))]
+    outcomes = list(Poisoned(budget=10**6).stream(pairs))
+    assert [place for place, each in enumerate(outcomes) if each.error] == [7]
+    assert "RuntimeError: shapes differ" in str(outcomes[7].error)
+    assert [each.score for each in outcomes if each.error is None] == [n for n in range(20) if n != 7]
 
 
 def test_a_stream_is_read_piece_by_piece() -> None:

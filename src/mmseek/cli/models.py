@@ -22,7 +22,7 @@ def models(as_json: JsonOption = False) -> None:
     """
     with verb_output(as_json) as out:
         from mmseek.embed import FAMILIES
-        from mmseek.embed.device import pick_device
+        from mmseek.models.device import pick_device
         from mmseek.rerank import FAMILIES as RERANKERS
 
         found = {name: _PARTS[name]() for name in FAMILIES}

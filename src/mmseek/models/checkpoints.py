@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mmseek.config import settings
-from mmseek.embed.spec import Spec
 from mmseek.errors import ModelError, SpecError
+from mmseek.models.spec import Spec
 
-__all__ = ["absolute", "files_sha256", "find_checkpoint", "weight_files"]
+__all__ = ["checkpoint_files", "files_sha256", "find_checkpoint", "json_object", "weight_files"]
 
 # What is fetched from the hub: weights, configurations and tokenizers; never pickles, never code.
-_WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+_WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 _PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
@@ -26,9 +27,7 @@ def find_checkpoint(spec: Spec) -> Path:
         ModelError: the folder or the hub's model is not there, or its weights are not safetensors.
     """
     if spec.model is None:
-        raise SpecError(
-            f"the encoder {spec.family!r} names no model: write {spec.family}:FOLDER or {spec.family}:HUB_ID"
-        )
+        raise SpecError(f"the family {spec.family!r} names no model: write {spec.family}:HUB_ID or {spec.family}:FOLDER")
     place = Path(spec.model).expanduser()
     if place.is_file():
         if place.suffix in _PICKLES:
@@ -44,13 +43,6 @@ def find_checkpoint(spec: Spec) -> Path:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
     return folder
-
-
-def absolute(spec: Spec) -> str:
-    """The spec as a collection should remember it: a folder keeps its name wherever the next command is run."""
-    if spec.model is not None and (place := Path(spec.model).expanduser()).is_dir():
-        return f"{spec.family}:{place.resolve()}"
-    return str(spec)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -76,20 +68,73 @@ def weight_files(folder: Path) -> list[Path]:
     return found
 
 
-def files_sha256(paths: Iterable[Path], *, recipe: str) -> str:
+def json_object(path: Path) -> dict[str, Any]:
+    """A JSON file of a checkpoint.
+
+    Raises:
+        ModelError: it is not there or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.parent} has no {path.name}: give the folder of a whole checkpoint") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: get the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} does not hold a JSON object: get the checkpoint again")
+    return found
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Every file of a checkpoint that a model may be made from, those of sentence-transformers' modules included.
+
+    Raises:
+        ModelError: the list of modules is broken, or a module has its weights in a pickle only.
+    """
+    modules = _module_folders(folder)
+    for place in modules:
+        pickles = sorted(path for path in place.iterdir() if path.suffix in _PICKLES)
+        if pickles and not any(place.glob("*.safetensors")):
+            raise _pickle_refused(pickles[0])
+    return [
+        path
+        for place in [folder, *modules]
+        for path in sorted({path for pattern in _WANTED for path in place.glob(pattern) if path.is_file()})
+    ]
+
+
+def files_sha256(paths: Iterable[Path], *, recipe: str, root: Path | None = None) -> str:
     """SHA-256, in hexadecimal, of a recipe's name and of files, in the order of their names.
+
+    Args:
+        paths: the files.
+        recipe: what is done with them, and its version.
+        root: a file's name is its path below this folder; without one, the last part of its path.
 
     Raises:
         ModelError: a file cannot be read.
     """
     total = hashlib.sha256(f"{recipe}\n".encode())
-    for path in sorted(paths, key=lambda path: path.name):
+    named = {path: path.name if root is None else path.relative_to(root).as_posix() for path in paths}
+    for path, name in sorted(named.items(), key=lambda item: item[1]):
         try:
             with path.open("rb") as file:
-                total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+                total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         except OSError as error:
             raise ModelError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk") from error
     return total.hexdigest()
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    """The folders of further modules, as sentence-transformers lists them."""
+    listing = folder / "modules.json"
+    if not listing.is_file():
+        return []
+    try:
+        names = [str(module["path"]) for module in json.loads(listing.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{listing} is not a list of modules: get the checkpoint again") from error
+    return sorted(folder / name for name in names if name and (folder / name).is_dir())
 
 
 def _from_hub(model: str, revision: str | None) -> Path:

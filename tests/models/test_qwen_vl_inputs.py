@@ -12,8 +12,8 @@ from transformers import Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from mmseek import Image
-from mmseek.embed.qwen_vl_inputs import PixelRange, flat_positions, grid_positions, patches_of, resized
 from mmseek.errors import MediaError
+from mmseek.models.qwen_vl_inputs import PixelRange, flat_positions, grid_positions, patches_of, resized
 
 NAMED = Image(data=b"x")
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmseek.embed.spec import Spec, parse_spec
 from mmseek.errors import SpecError
+from mmseek.models.spec import Spec, parse_spec
 
 FAMILIES = ("mini", "st", "gme")
 

@@ -1,4 +1,4 @@
-"""Encoder specs: `family`, `family:model` or `family:model@revision`."""
+"""Specs of encoders and rerankers: `family`, `family:model` or `family:model@revision`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmseek.errors import SpecError
 
-__all__ = ["Spec", "parse_spec"]
+__all__ = ["Spec", "absolute", "parse_spec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Spec:
         return self.family + model + revision
 
 
-def parse_spec(text: str, families: Collection[str]) -> Spec:
+def parse_spec(text: str, families: Collection[str], what: str = "encoder") -> Spec:
     """Take a spec apart.
 
     The family ends at the first colon, so a model may be any path: `st:/models/minilm`, `st:C:\\models\\minilm`. The
@@ -34,6 +34,7 @@ def parse_spec(text: str, families: Collection[str]) -> Spec:
     Args:
         text: the spec.
         families: the known families, which the error lists.
+        what: what the spec names, for the error.
 
     Raises:
         SpecError: the family is unknown, or a part is empty.
@@ -41,7 +42,7 @@ def parse_spec(text: str, families: Collection[str]) -> Spec:
     family, colon, model = text.strip().partition(":")
     if family not in families:
         raise SpecError(
-            f"unknown encoder {text!r}: write FAMILY or FAMILY:MODEL[@REVISION], "
+            f"unknown {what} {text!r}: write FAMILY or FAMILY:MODEL[@REVISION], "
             f"where FAMILY is one of {', '.join(sorted(families))}"
         )
     if not colon:
@@ -50,9 +51,14 @@ def parse_spec(text: str, families: Collection[str]) -> Spec:
     if not at or "/" in revision or "\\" in revision or Path(model).is_dir():
         name, at, revision = model, "", ""
     if not name:
-        raise SpecError(
-            f"the encoder {text!r} names no model after the colon: write {family}:HUB_ID or {family}:FOLDER"
-        )
+        raise SpecError(f"the {what} {text!r} names no model after the colon: write {family}:HUB_ID or {family}:FOLDER")
     if at and not revision:
-        raise SpecError(f"the encoder {text!r} names no revision after the @: add one or leave out the @")
+        raise SpecError(f"the {what} {text!r} names no revision after the @: add one or leave out the @")
     return Spec(family, name, revision or None)
+
+
+def absolute(spec: Spec) -> str:
+    """The spec as a collection should remember it: a folder keeps its name wherever the next command is run."""
+    if spec.model is not None and (place := Path(spec.model).expanduser()).is_dir():
+        return f"{spec.family}:{place.resolve()}"
+    return str(spec)

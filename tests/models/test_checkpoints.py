@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mmseek.embed.checkpoints import absolute, files_sha256, find_checkpoint, weight_files
-from mmseek.embed.spec import Spec
 from mmseek.errors import ModelError
+from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
+from mmseek.models.spec import Spec, absolute
 
 
 def test_a_hub_id_with_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What encoders and rerankers share: specs, checkpoints, devices, and pictures as models see them."""

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mmseek.config import settings
 from mmseek.embed.spec import Spec
 from mmseek.errors import ModelError, SpecError
 
-__all__ = ["absolute", "files_sha256", "find_checkpoint", "weight_files"]
+__all__ = [
+    "absolute",
+    "files_sha256",
+    "find_checkpoint",
+    "find_folder",
+    "json_object",
+    "pickle_refused",
+    "weight_files",
+]
 
 # What is fetched from the hub: weights, configurations and tokenizers; never pickles, never code.
-_WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+_WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 _PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
 def find_checkpoint(spec: Spec) -> Path:
-    """The folder of a spec's model: the folder that it names, else its files from the hub (or the hub's cache).
+    """The folder of a spec's model, see `find_folder`, with whole weights in it.
 
     Raises:
         SpecError: the spec names no model.
         ModelError: the folder or the hub's model is not there, or its weights are not safetensors.
+    """
+    folder = find_folder(spec)
+    weight_files(folder)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+    return folder
+
+
+def find_folder(spec: Spec) -> Path:
+    """The folder that a spec names, else its model's files from the hub (or its cache); weights are not looked at.
+
+    Raises:
+        SpecError: the spec names no model.
+        ModelError: the folder or the hub's model is not there.
     """
     if spec.model is None:
         raise SpecError(
@@ -32,18 +55,13 @@ def find_checkpoint(spec: Spec) -> Path:
     place = Path(spec.model).expanduser()
     if place.is_file():
         if place.suffix in _PICKLES:
-            raise _pickle_refused(place)
+            raise pickle_refused(place)
         raise ModelError(f"{place} is a file: give the folder that holds the weights, configuration and tokenizer")
     if place.is_dir():
-        folder = place
-    elif place.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1:
+        return place
+    if place.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1:
         raise ModelError(f"the folder {place} does not exist: check the path")
-    else:
-        folder = _from_hub(spec.model, spec.revision)
-    weight_files(folder)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
-    return folder
+    return _from_hub(spec.model, spec.revision)
 
 
 def absolute(spec: Spec) -> str:
@@ -63,7 +81,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not found:
         pickles = sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickles:
-            raise _pickle_refused(pickles[0])
+            raise pickle_refused(pickles[0])
         raise ModelError(
             f"{folder} holds no .safetensors weights, and pickled ones (.pth, .bin) are never opened: "
             "convert them once as docs/encoders.md shows"
@@ -92,6 +110,23 @@ def files_sha256(paths: Iterable[Path], *, recipe: str) -> str:
     return total.hexdigest()
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """A JSON object in a file of a checkpoint.
+
+    Raises:
+        ModelError: the file is missing, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.parent} has no {path.name}: give the folder of a whole checkpoint") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: get the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} does not hold a JSON object: get the checkpoint again")
+    return found
+
+
 def _from_hub(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -106,7 +141,8 @@ def _from_hub(model: str, revision: str | None) -> Path:
         ) from error
 
 
-def _pickle_refused(path: Path) -> ModelError:
+def pickle_refused(path: Path) -> ModelError:
+    """The error that says why this file is not opened."""
     return ModelError(
         f"{path} is a pickle, which can run code when it is opened, and is refused: "
         "convert it once to .safetensors as docs/encoders.md shows"

@@ -124,7 +124,9 @@ class StEncoder(EngineEncoder):
         cost = 1
         if content.modality == _TEXT:
             cost = min(len(content.text.encode("utf-8", "replace")) // _BYTES_A_TOKEN + 1, self._longest)
-        return [Unit(content.modality, _Input(value, request.role, prompt), cost=cost, key=key.digest())]
+        # Chats and lone pictures never share a batch: sentence-transformers would wrap the chat in another.
+        kind = _BOTH if len(pictures) > 1 else content.modality
+        return [Unit(kind, _Input(value, request.role, prompt), cost=cost, key=key.digest())]
 
     def forward(self, kind: str, payloads: Sequence[_Input]) -> FloatArray:
         """Vectors (n, dim) as the model gives them."""

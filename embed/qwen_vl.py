@@ -8,7 +8,6 @@ and become floats on the model's device.
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
-from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
+from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
 from mmseek.models.spec import Spec
@@ -278,7 +277,7 @@ def load_checkpoint(
     folder = find_checkpoint(spec)
     if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
         raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
-    kind = _json_object(folder / _CONFIG).get("model_type")
+    kind = json_object(folder / _CONFIG).get("model_type")
     class_name = models.get(str(kind))
     if class_name is None:
         raise ModelError(
@@ -346,7 +345,7 @@ def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     from tokenizers import Tokenizer
 
     path = folder / _TOKENIZER
-    _json_object(path)
+    json_object(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
@@ -356,24 +355,12 @@ def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path.parent} has no {path.name}: give the folder of a whole checkpoint") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: get the checkpoint again") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} does not hold a JSON object: get the checkpoint again")
-    return found
-
-
 def _picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
-    inner = _json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
+    inner = json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
     if isinstance(inner, dict):
         return folder / _PROCESSOR, inner
-    return folder / _PICTURES, _json_object(folder / _PICTURES)
+    return folder / _PICTURES, json_object(folder / _PICTURES)
 
 
 def _colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:

@@ -105,6 +105,26 @@ _ROWS = (
         takes_instruction=True,
         loader="mmseek.embed.gme:load",
     ),
+    Family(
+        name="st",
+        summary="st:MODEL, any model of sentence-transformers: texts, and pictures where the model takes them",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a sentence-transformers model with safetensors weights",
+        takes_instruction=True,
+        loader="mmseek.embed.st:load",
+    ),
+    Family(
+        name="auto",
+        summary="auto:MODEL, the family that the model's own files speak for; says which and why",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a model that another family runs",
+        takes_instruction=True,
+        loader="mmseek.embed.detect:load",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})

@@ -124,4 +124,6 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "vlm2vec": _no_parts,
     "qwen3-vl": _no_parts,
     "gme": _no_parts,
+    "st": _no_parts,
+    "auto": _no_parts,
 }

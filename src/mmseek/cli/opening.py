@@ -34,6 +34,7 @@ def load(spec: str, device: str | None) -> Encoder:
         SpecError: no family answers to the spec.
         ModelError: its weights are missing or unusable.
     """
+    spec = _named(spec)
     with _waiting(f"loading encoder {one_line(spec)}"):
         from mmseek.embed import load_encoder
 
@@ -51,6 +52,18 @@ def load_scorer(spec: str, device: str | None) -> Reranker:
         from mmseek.rerank import load_reranker
 
         return load_reranker(spec, device=device)
+
+
+def _named(spec: str) -> str:
+    """The spec, or for `auto:MODEL` the one that it stands for, and a note of why."""
+    if not spec.strip().startswith("auto:"):
+        return spec
+    from mmseek.embed import FAMILIES, parse_spec
+    from mmseek.embed.detect import resolve
+
+    found, detection = resolve(parse_spec(spec, FAMILIES))
+    say(f"note: {one_line(spec)} is {one_line(str(found))}, for {one_line(detection.reason)}")
+    return str(found)
 
 
 @contextmanager

@@ -12,7 +12,15 @@ from mmseek.config import settings
 from mmseek.errors import ModelError, SpecError
 from mmseek.models.spec import Spec
 
-__all__ = ["checkpoint_files", "files_sha256", "find_checkpoint", "json_object", "weight_files"]
+__all__ = [
+    "checkpoint_files",
+    "files_sha256",
+    "find_checkpoint",
+    "find_folder",
+    "json_object",
+    "pickle_refused",
+    "weight_files",
+]
 
 # What is fetched from the hub: weights, configurations and tokenizers; never pickles, never code.
 _WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
@@ -20,29 +28,40 @@ _PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
 def find_checkpoint(spec: Spec) -> Path:
-    """The folder of a spec's model: the folder that it names, else its files from the hub (or the hub's cache).
+    """The folder of a spec's model, see `find_folder`, with whole weights in it.
 
     Raises:
         SpecError: the spec names no model.
         ModelError: the folder or the hub's model is not there, or its weights are not safetensors.
     """
-    if spec.model is None:
-        raise SpecError(f"the family {spec.family!r} names no model: write {spec.family}:HUB_ID or {spec.family}:FOLDER")
-    place = Path(spec.model).expanduser()
-    if place.is_file():
-        if place.suffix in _PICKLES:
-            raise _pickle_refused(place)
-        raise ModelError(f"{place} is a file: give the folder that holds the weights, configuration and tokenizer")
-    if place.is_dir():
-        folder = place
-    elif place.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1:
-        raise ModelError(f"the folder {place} does not exist: check the path")
-    else:
-        folder = _from_hub(spec.model, spec.revision)
+    folder = find_folder(spec)
     weight_files(folder)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
     return folder
+
+
+def find_folder(spec: Spec) -> Path:
+    """The folder that a spec names, else its model's files from the hub (or its cache); weights are not looked at.
+
+    Raises:
+        SpecError: the spec names no model.
+        ModelError: the folder or the hub's model is not there.
+    """
+    if spec.model is None:
+        raise SpecError(
+            f"the family {spec.family!r} names no model: write {spec.family}:HUB_ID or {spec.family}:FOLDER"
+        )
+    place = Path(spec.model).expanduser()
+    if place.is_file():
+        if place.suffix in _PICKLES:
+            raise pickle_refused(place)
+        raise ModelError(f"{place} is a file: give the folder that holds the weights, configuration and tokenizer")
+    if place.is_dir():
+        return place
+    if place.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1:
+        raise ModelError(f"the folder {place} does not exist: check the path")
+    return _from_hub(spec.model, spec.revision)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -55,7 +74,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not found:
         pickles = sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
         if pickles:
-            raise _pickle_refused(pickles[0])
+            raise pickle_refused(pickles[0])
         raise ModelError(
             f"{folder} holds no .safetensors weights, and pickled ones (.pth, .bin) are never opened: "
             "convert them once as docs/encoders.md shows"
@@ -95,7 +114,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
     for place in modules:
         pickles = sorted(path for path in place.iterdir() if path.suffix in _PICKLES)
         if pickles and not any(place.glob("*.safetensors")):
-            raise _pickle_refused(pickles[0])
+            raise pickle_refused(pickles[0])
     return [
         path
         for place in [folder, *modules]
@@ -151,7 +170,8 @@ def _from_hub(model: str, revision: str | None) -> Path:
         ) from error
 
 
-def _pickle_refused(path: Path) -> ModelError:
+def pickle_refused(path: Path) -> ModelError:
+    """The error that says why this file is not opened."""
     return ModelError(
         f"{path} is a pickle, which can run code when it is opened, and is refused: "
         "convert it once to .safetensors as docs/encoders.md shows"

@@ -42,8 +42,12 @@ __all__ = [
     "PaddingSide",
     "QwenVLEncoder",
     "Sequence1D",
+    "colours",
     "engine_options",
+    "json_object",
     "load_checkpoint",
+    "load_tokenizer",
+    "picture_settings",
 ]
 
 IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105 - a token of text
@@ -278,15 +282,15 @@ def load_checkpoint(
     folder = find_checkpoint(spec)
     if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
         raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
-    kind = _json_object(folder / _CONFIG).get("model_type")
+    kind = json_object(folder / _CONFIG).get("model_type")
     class_name = models.get(str(kind))
     if class_name is None:
         raise ModelError(
             f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
         )
-    pictures_file, pictures = _picture_settings(folder)
+    pictures_file, pictures = picture_settings(folder)
     model = _load_model(folder, class_name, chosen)
-    tokenizer = _load_tokenizer(folder, max_tokens)
+    tokenizer = load_tokenizer(folder, max_tokens)
     vision = model.config.vision_config
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
     if image_token is None or image_token != model.config.image_token_id:
@@ -299,8 +303,8 @@ def load_checkpoint(
         patch=vision.patch_size,
         merge=vision.spatial_merge_size,
         frames=vision.temporal_patch_size,
-        mean=_colours(pictures, "image_mean", pictures_file),
-        std=_colours(pictures, "image_std", pictures_file),
+        mean=colours(pictures, "image_mean", pictures_file),
+        std=colours(pictures, "image_std", pictures_file),
         # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
         fingerprint=files_sha256(
             [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file], recipe=recipe
@@ -341,22 +345,34 @@ def _load_model(folder: Path, class_name: str, device: str) -> Any:
     return model.model.to(device).eval()
 
 
-def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
+    """`tokenizer.json` with its own post-processor, cutting after `max_tokens` if that is given.
+
+    Raises:
+        ModelError: the file is missing or cannot be read.
+    """
     # Read as it is: transformers builds its own and would leave out a post-processor that appends a token.
     from tokenizers import Tokenizer
 
     path = folder / _TOKENIZER
-    _json_object(path)
+    json_object(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise ModelError(f"{path} is not a tokenizer that can be read: get the checkpoint again") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_truncation()
+    if max_tokens is not None:
+        tokenizer.enable_truncation(max_tokens)
     return tokenizer
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """What a checkpoint's JSON file holds.
+
+    Raises:
+        ModelError: it is missing, or holds something else than an object.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -368,15 +384,20 @@ def _json_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+def picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
-    inner = _json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
+    inner = json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
     if isinstance(inner, dict):
         return folder / _PROCESSOR, inner
-    return folder / _PICTURES, _json_object(folder / _PICTURES)
+    return folder / _PICTURES, json_object(folder / _PICTURES)
 
 
-def _colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
+def colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
+    """Three numbers, one a colour, of the picture settings that `path` holds.
+
+    Raises:
+        ModelError: they are not there.
+    """
     values = settings.get(key)
     if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, int | float) for value in values):
         raise ModelError(f"{path} has no {key} of three numbers: get the checkpoint again")

@@ -105,6 +105,16 @@ _ROWS = (
         takes_instruction=True,
         loader="mmseek.embed.gme:load",
     ),
+    Family(
+        name="mm-embed",
+        summary="mm-embed:MODEL, MM-Embed on NV-Embed's language model: text and pictures; queries follow instructions",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of an MM-Embed checkpoint with safetensors weights",
+        takes_instruction=True,
+        loader="mmseek.embed.mm_embed:load",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})

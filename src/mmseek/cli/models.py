@@ -92,4 +92,5 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "vlm2vec": _no_parts,
     "qwen3-vl": _no_parts,
     "gme": _no_parts,
+    "mm-embed": _no_parts,
 }

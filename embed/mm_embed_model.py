@@ -87,6 +87,7 @@ class MmEmbedModel:
         self._llava = llava.to(device).eval().requires_grad_(requires_grad=False)
         self._pooling = pooling.to(device).eval().requires_grad_(requires_grad=False)
         self.device = device
+        # Beside the configuration's `is_causal`: whether that reaches the layers is up to the version of transformers.
         for layer in llava.language_model.layers:
             layer.self_attn.is_causal = False
 

@@ -46,6 +46,7 @@ __all__ = [
     "engine_options",
     "json_object",
     "load_checkpoint",
+    "load_model",
     "load_tokenizer",
     "picture_settings",
 ]
@@ -289,7 +290,7 @@ def load_checkpoint(
             f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
         )
     pictures_file, pictures = picture_settings(folder)
-    model = _load_model(folder, class_name, chosen)
+    model = load_model(folder, class_name, chosen)
     tokenizer = load_tokenizer(folder, max_tokens)
     vision = model.config.vision_config
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
@@ -318,7 +319,17 @@ def engine_options(options: EngineOptions) -> EngineOptions:
     return replace(options, window=min(options.window, _WINDOW), lanes=1)
 
 
-def _load_model(folder: Path, class_name: str, device: str) -> Any:
+def load_model(folder: Path, class_name: str, device: str) -> Any:
+    """A model of transformers without its head: float32, on CUDA bfloat16.
+
+    Args:
+        folder: of the checkpoint.
+        class_name: of the class in transformers, with the head.
+        device: a torch device.
+
+    Raises:
+        ModelError: it cannot be read or is not whole.
+    """
     import torch
     import transformers
     from safetensors import SafetensorError

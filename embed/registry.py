@@ -115,6 +115,16 @@ _ROWS = (
         takes_instruction=True,
         loader="mmseek.embed.mm_embed:load",
     ),
+    Family(
+        name="e5-v",
+        summary="e5-v:MODEL, E5-V on LLaVA-NeXT: texts and pictures summed up in one word; both together as their sum",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of an E5-V checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.e5_v:load",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})

@@ -93,4 +93,5 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "qwen3-vl": _no_parts,
     "gme": _no_parts,
     "mm-embed": _no_parts,
+    "e5-v": _no_parts,
 }

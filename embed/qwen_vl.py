@@ -41,8 +41,12 @@ __all__ = [
     "PaddingSide",
     "QwenVLEncoder",
     "Sequence1D",
+    "colours",
     "engine_options",
     "load_checkpoint",
+    "load_model",
+    "load_tokenizer",
+    "picture_settings",
 ]
 
 IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105 - a token of text
@@ -283,9 +287,9 @@ def load_checkpoint(
         raise ModelError(
             f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
         )
-    pictures_file, pictures = _picture_settings(folder)
-    model = _load_model(folder, class_name, chosen)
-    tokenizer = _load_tokenizer(folder, max_tokens)
+    pictures_file, pictures = picture_settings(folder)
+    model = load_model(folder, class_name, chosen)
+    tokenizer = load_tokenizer(folder, max_tokens)
     vision = model.config.vision_config
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
     if image_token is None or image_token != model.config.image_token_id:
@@ -298,8 +302,8 @@ def load_checkpoint(
         patch=vision.patch_size,
         merge=vision.spatial_merge_size,
         frames=vision.temporal_patch_size,
-        mean=_colours(pictures, "image_mean", pictures_file),
-        std=_colours(pictures, "image_std", pictures_file),
+        mean=colours(pictures, "image_mean", pictures_file),
+        std=colours(pictures, "image_std", pictures_file),
         # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
         fingerprint=files_sha256(
             [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file], recipe=recipe
@@ -313,7 +317,17 @@ def engine_options(options: EngineOptions) -> EngineOptions:
     return replace(options, window=min(options.window, _WINDOW), lanes=1)
 
 
-def _load_model(folder: Path, class_name: str, device: str) -> Any:
+def load_model(folder: Path, class_name: str, device: str) -> Any:
+    """A model of transformers without its head: float32, on CUDA bfloat16.
+
+    Args:
+        folder: of the checkpoint.
+        class_name: of the class in transformers, with the head.
+        device: a torch device.
+
+    Raises:
+        ModelError: it cannot be read or is not whole.
+    """
     import torch
     import transformers
     from safetensors import SafetensorError
@@ -340,7 +354,12 @@ def _load_model(folder: Path, class_name: str, device: str) -> Any:
     return model.model.to(device).eval()
 
 
-def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
+    """`tokenizer.json` with its own post-processor, cutting after `max_tokens` if that is given.
+
+    Raises:
+        ModelError: the file is missing or cannot be read.
+    """
     # Read as it is: transformers builds its own and would leave out a post-processor that appends a token.
     from tokenizers import Tokenizer
 
@@ -351,11 +370,13 @@ def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception
         raise ModelError(f"{path} is not a tokenizer that can be read: get the checkpoint again") from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_truncation()
+    if max_tokens is not None:
+        tokenizer.enable_truncation(max_tokens)
     return tokenizer
 
 
-def _picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+def picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
     inner = json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
     if isinstance(inner, dict):
@@ -363,7 +384,12 @@ def _picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder / _PICTURES, json_object(folder / _PICTURES)
 
 
-def _colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
+def colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
+    """Three numbers, one a colour, of the picture settings that `path` holds.
+
+    Raises:
+        ModelError: they are not there.
+    """
     values = settings.get(key)
     if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, int | float) for value in values):
         raise ModelError(f"{path} has no {key} of three numbers: get the checkpoint again")

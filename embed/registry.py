@@ -125,6 +125,26 @@ _ROWS = (
         takes_instruction=True,
         loader="mmseek.embed.detect:load",
     ),
+    Family(
+        name="mm-embed",
+        summary="mm-embed:MODEL, MM-Embed on NV-Embed's language model: text and pictures; queries follow instructions",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of an MM-Embed checkpoint with safetensors weights",
+        takes_instruction=True,
+        loader="mmseek.embed.mm_embed:load",
+    ),
+    Family(
+        name="e5-v",
+        summary="e5-v:MODEL, E5-V on LLaVA-NeXT: texts and pictures summed up in one word; both together as their sum",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of an E5-V checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.e5_v:load",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})

@@ -126,4 +126,6 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "gme": _no_parts,
     "st": _no_parts,
     "auto": _no_parts,
+    "mm-embed": _no_parts,
+    "e5-v": _no_parts,
 }

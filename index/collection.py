@@ -137,7 +137,7 @@ class LocalCollection:
         *,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
-        filter: str | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
         query = np.asarray(vector, dtype=np.float32)
         if query.shape != (self.encoder.dim,) or not np.isfinite(query).all():
@@ -161,7 +161,7 @@ class LocalCollection:
         *,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
-        filter: str | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
         _check_k(k)
         condition = restrict(None if candidates is None else _id_list(candidates), _id_list(exclude), filter)

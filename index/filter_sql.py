@@ -30,8 +30,8 @@ def compile_filter(text: str) -> Condition:
     return _compile(parse_filter(text), wanted=True)
 
 
-def restrict(candidates: Container[str] | None, exclude: Container[str], filter: str | None) -> Condition | None:
-    """The condition that documents may be found under, or None for all.
+def restrict(candidates: Container[str] | None, exclude: Container[str], text: str | None) -> Condition | None:
+    """The condition that documents may be found under, or None for all; `text` is a filter.
 
     Raises:
         InputError: the filter is none.
@@ -41,8 +41,8 @@ def restrict(candidates: Container[str] | None, exclude: Container[str], filter:
         conditions.append(Condition("id IN (SELECT value FROM json_each(?))", [json.dumps(list(candidates))]))
     if exclude:
         conditions.append(Condition("id NOT IN (SELECT value FROM json_each(?))", [json.dumps(list(exclude))]))
-    if filter is not None:
-        conditions.append(compile_filter(filter))
+    if text is not None:
+        conditions.append(compile_filter(text))
     return _joined(conditions, " AND ") if conditions else None
 
 
@@ -107,7 +107,7 @@ def _contains(field: Field, value: Value) -> Condition:
         kind = "= 'text'" if isinstance(value, str) else f"IN {_NUMBER}"
         test, parameters = f"part.type {kind} AND part.value = ?", [value]
     inside = Condition(
-        f"({_TYPE} = 'array' AND EXISTS (SELECT 1 FROM json_each(item, ?) AS part WHERE {test}))",
+        f"({_TYPE} = 'array' AND EXISTS (SELECT 1 FROM json_each(item, ?) AS part WHERE {test}))",  # noqa: S608  # of constants
         [path, path, *parameters],
     )
     if not isinstance(value, str):

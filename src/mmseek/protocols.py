@@ -138,7 +138,7 @@ class Collection(Protocol):
         *,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
-        filter: str | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
         """The k nearest documents of a vector (dim,), best first, seen as one consistent state.
 
@@ -156,7 +156,7 @@ class Collection(Protocol):
         *,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
-        filter: str | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
         """The k best documents for the words of a text, by BM25 over texts and the strings in metadata.
 

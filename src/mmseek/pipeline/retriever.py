@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Container
 from contextlib import ExitStack
@@ -11,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from mmseek._types import Content, Document, Hit, Image, Query
+from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
 from mmseek.embed import load_encoder
 from mmseek.errors import EncoderMismatch, InputError
 from mmseek.index import open_collection
+from mmseek.pipeline.hybrid import run_query
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexReport, Progress
 from mmseek.protocols import Collection, Encoder
@@ -111,6 +111,8 @@ class Retriever:
         k: int = 10,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
+        mode: SearchMode = "dense",
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> SearchResult:
         """The k nearest documents of a query.
 
@@ -121,9 +123,11 @@ class Retriever:
             k: how many hits, at least 1.
             exclude: ids that are never ranked.
             candidates: if given, only these ids are ranked.
+            mode: `dense`: by vector; `lexical`: in words; `hybrid`: both, fused. Without words it is always by vector.
+            filter: a condition on metadata, for example `year >= 2020 and tags contains "map"`.
 
         Raises:
-            InputError: there is nothing to search for, or k is below 1.
+            InputError: there is nothing to search for, k is below 1, or the filter cannot be read.
             MediaError: the picture cannot be used.
         """
         if not isinstance(query, Query):
@@ -133,19 +137,13 @@ class Retriever:
                 k=k,
                 exclude=frozenset(exclude),
                 candidates=None if candidates is None else frozenset(candidates),
+                mode=mode,
+                filter=filter,
             )
-        elif image is not None or instruction is not None or k != 10 or exclude or candidates is not None:
-            raise InputError("a Query says everything itself: give no image, instruction, k or ids beside it")
-        began = time.perf_counter()
-        vector = self.encoder.encode_query([query.content], query.instruction)[0]
-        encoded = time.perf_counter()
-        hits = self.collection.search(vector, query.k, exclude=query.exclude, candidates=query.candidates)
-        ended = time.perf_counter()
-        return SearchResult(
-            hits=tuple(hits),
-            took_ms=(ended - began) * 1000,
-            timings={"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000},
-        )
+        elif (image, instruction, k, candidates, mode, filter) != (None, None, 10, None, "dense", None) or exclude:
+            raise InputError("a Query says everything itself: give nothing else beside it")
+        hits, timings = run_query(query, self.encoder, self.collection)
+        return SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
 
     def add(
         self, documents: Iterable[Document], *, on_progress: Callable[[Progress], None] | None = None

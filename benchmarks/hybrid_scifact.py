@@ -3,7 +3,7 @@
     python benchmarks/hybrid_scifact.py [--data ../shared/data/scifact] [--split test] [--vectors CACHE.npz]
 
 The times are those of the collection and the fusion; encoding the query comes on top. `--vectors` keeps what was
-encoded in a file, for the next run. `weighted@W` lines show other weights, of which the default was chosen on `train`.
+encoded in a file, for the next run. `weighted@W` lines show other weights; the default was chosen on `train`.
 """
 
 from __future__ import annotations

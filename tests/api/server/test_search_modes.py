@@ -1,6 +1,10 @@
 """`mode` and `filter` of a search over REST."""
 
+import io
+import json
+
 import pytest
+from PIL import Image
 
 ITEMS = [
     {"id": "a", "text": "a red bicycle", "metadata": {"year": 2019}},
@@ -14,6 +18,13 @@ def filled(make_client):
     client = make_client()
     assert client.post("/v1/documents", json={"documents": ITEMS}).json()["indexed"] == 3
     return client
+
+
+@pytest.fixture
+def png():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def found(client, **body):
@@ -35,6 +46,15 @@ def test_filters(filled, mode):
     assert set(found(filled, mode=mode, filter="not year exists")) == {"c"}
 
 
+def test_an_uploaded_picture_with_words(filled, png):
+    form = {"text": "bicycle", "mode": "hybrid", "filter": "year > 2020"}
+    answer = filled.post("/v1/search/upload", data=form, files={"image": ("p.png", png, "image/png")})
+    (hit,) = answer.json()["hits"]
+    assert (hit["id"], set(hit["scores"])) == ("b", {"dense", "lexical"})
+    refused = filled.post("/v1/search/upload", data={"mode": "x"}, files={"image": ("p.png", png, "image/png")})
+    assert refused.status_code == 422
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -45,8 +65,6 @@ def test_filters(filled, mode):
     ],
 )
 def test_refusals(filled, body, status, words):
-    import json
-
     answer = filled.post(
         "/v1/search",
         content=json.dumps({"text": "x", **body}),

@@ -22,6 +22,7 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
     return [
         ("encode_text.py", ["--data", str(text)], text),
         ("encode_images.py", ["--data", str(pictures)], pictures),
+        ("hybrid_scifact.py", ["--data", str(text)], text),
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
     ]

@@ -21,14 +21,13 @@ from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.qwen_vl import (
     colours,
     engine_options,
-    json_object,
     load_model,
     load_tokenizer,
     picture_settings,
 )
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
-from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
+from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.spec import Spec, absolute
 

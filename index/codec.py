@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from mmseek.errors import CorruptCollection, InputError
 from mmseek.index.assets import AssetStore, asset_name
 
 MAX_ID_BYTES = 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Record(NamedTuple):
@@ -99,13 +101,10 @@ def check_id(identifier: object, what: str = "a document's id") -> None:
 def _to_json(stored: Mapping[str, Any], identifier: str) -> str:
     try:
         text = json.dumps(stored, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode()
-    except UnicodeEncodeError:
-        # Text with half a surrogate pair, or a file name that is no UTF-8: escapes keep it as it is.
-        return json.dumps(stored, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"document {identifier!r}: its metadata is no JSON ({error})") from error
-    return text
+    # Text with half a surrogate pair, or a file name that is no UTF-8: escapes keep it as it is.
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _part_to_json(part: Part) -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from mmseek.index import codec
 from mmseek.index.assets import AssetStore
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
+from mmseek.index.filter_sql import restrict
 from mmseek.index.head import Head, read_head, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
 from mmseek.index.lock import WriterLock
@@ -136,25 +137,43 @@ class LocalCollection:
         *,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
         query = np.asarray(vector, dtype=np.float32)
         if query.shape != (self.encoder.dim,) or not np.isfinite(query).all():
             raise InputError(
                 f"a query vector is {self.encoder.dim} finite numbers, not an array of shape {query.shape}"
             )
-        if k < 1:
-            raise InputError(f"k is the number of hits and must be at least 1, not {k}")
+        _check_k(k)
+        condition = restrict(None if candidates is None else _id_list(candidates), (), filter)
         with self._view.current() as (index, snapshot):
-            allowed = None if candidates is None else snapshot.rows(_id_list(candidates))
+            allowed = None if condition is None else snapshot.rows_where(condition)
             excluded = snapshot.rows(_id_list(exclude)) if exclude else None
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
             records = snapshot.records_of_rows(row for row, _ in best)
-        hits = []
-        for rank, (row, score) in enumerate(best, start=1):
-            document = codec.decode(records[row], self._assets)
-            hits.append(Hit(rank, document.id, score, {"dense": score}, document))
-        return hits
+        return self._hits(best, records, "dense")
+
+    def search_text(
+        self,
+        text: str,
+        k: int,
+        *,
+        exclude: Container[str] = (),
+        candidates: Container[str] | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+    ) -> list[Hit]:
+        _check_k(k)
+        condition = restrict(None if candidates is None else _id_list(candidates), _id_list(exclude), filter)
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            if not snapshot.has_words():
+                raise CollectionError(
+                    f"{self._folder} was written by a version that did not search in words: "
+                    "index anything into it once, which builds what is missing"
+                )
+            best = snapshot.search_words(text, k, condition)
+            records = snapshot.records_of_rows(row for row, _ in best)
+        return self._hits(best, records, "lexical")
 
     def verify(self) -> VerifyReport:
         return verify(Parts(self._folder, self._manifest, self._connections, self._segments, self._assets))
@@ -207,6 +226,13 @@ class LocalCollection:
     ) -> None:
         self.close()
 
+    def _hits(self, best: Sequence[tuple[int, float]], records: Mapping[int, codec.Record], kind: str) -> list[Hit]:
+        hits = []
+        for rank, (row, score) in enumerate(best, start=1):
+            document = codec.decode(records[row], self._assets)
+            hits.append(Hit(rank, document.id, score, {kind: score}, document))
+        return hits
+
     def _store(self, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None]) -> None:
         with self._connections.lend() as connection:
             with reading(connection) as snapshot:
@@ -230,11 +256,15 @@ class LocalCollection:
         self._tail = (block.segment, block.start + block.rows)
 
     def _clean_up(self) -> None:
-        """Remove what a writer left that was killed."""
-        with storage_errors(self._folder), self._connections.lend() as connection, reading(connection) as snapshot:
-            used = snapshot.used()
-            self._tail = max(used.items(), default=self._tail)
-            self._segments.cut(used)
+        """Remove what a writer left that was killed, and build what an early version did not have."""
+        with storage_errors(self._folder), self._connections.lend() as connection:
+            with reading(connection) as snapshot:
+                used, has_words = snapshot.used(), snapshot.has_words()
+                self._tail = max(used.items(), default=self._tail)
+                self._segments.cut(used)
+            if not has_words:
+                with self._transaction(connection) as (transaction, _):
+                    transaction.rebuild_words()
 
     def _copy_living(self, snapshot: Snapshot) -> tuple[RowArray, list[Block]]:
         """Write all living vectors once more, into new segments: their rows and the new blocks, in one order."""
@@ -326,6 +356,11 @@ class LocalCollection:
             raise CollectionError(f"the collection {self._folder} is closed: open it again")
         if self._lock is None:
             raise CollectionError(f'{self._folder} is open for reading only: open it with mode="write"')
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k is the number of hits and must be at least 1, not {k}")
 
 
 def _id_list(ids: Container[str]) -> list[str]:

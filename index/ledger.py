@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mmseek.index import words
 from mmseek.index.codec import Record
+from mmseek.index.filter_sql import Condition
 from mmseek.index.segments import Block
 
 if TYPE_CHECKING:
     from mmseek.protocols import RowArray
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE documents (
     row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, item TEXT NOT NULL, modality TEXT NOT NULL,
@@ -35,6 +37,7 @@ CREATE TABLE blocks (
     segment INTEGER NOT NULL, start INTEGER NOT NULL, rows INTEGER NOT NULL, checksum BLOB NOT NULL,
     PRIMARY KEY (segment, start)
 ) WITHOUT ROWID;
+{words.SCHEMA}
 """
 _CHUNK = 50_000
 
@@ -71,6 +74,35 @@ class Snapshot:
         sql = "SELECT row FROM documents WHERE id IN (SELECT value FROM json_each(?))"
         found = self.sql.execute(sql, (json.dumps(list(ids)),))
         return np.fromiter((row for (row,) in found), dtype=np.int64)
+
+    def rows_where(self, condition: Condition) -> RowArray:
+        """Row numbers of the documents that a condition holds for."""
+        sql = f"SELECT row FROM documents WHERE {condition.sql}"  # noqa: S608  # made of constants by filter_sql
+        found = self.sql.execute(sql, condition.parameters)
+        return np.fromiter((row for (row,) in found), dtype=np.int64)
+
+    def has_words(self) -> bool:
+        """Whether `search_words` can be asked; collections made by early versions have no index of words."""
+        return words.has_words(self.sql)
+
+    def search_words(self, text: str, k: int, condition: Condition | None) -> list[tuple[int, float]]:
+        """The k best rows by BM25, and their scores, best first; equal scores by row number."""
+        match = words.match_any(text)
+        if match is None:
+            return []
+        allowed = condition or Condition("1", [])
+        within = "" if condition is None else f"AND rowid IN (SELECT row FROM documents WHERE {allowed.sql})"  # noqa: S608
+        sql = f"""
+            SELECT rowid, -bm25(words) AS score FROM words WHERE words MATCH ? {within}
+            ORDER BY score DESC, rowid LIMIT ?
+        """  # noqa: S608  # made of constants by filter_sql
+        return self.sql.execute(sql, (match, *allowed.parameters, k)).fetchall()
+
+    def words_without_document(self) -> Iterator[int]:
+        """Rows that are only in one of the index of words and the table of documents."""
+        documents, indexed = "SELECT row FROM documents", "SELECT id FROM words_docsize"
+        sql = f"SELECT * FROM ({documents} EXCEPT {indexed}) UNION SELECT * FROM ({indexed} EXCEPT {documents})"  # noqa: S608
+        return (row for (row,) in self.sql.execute(sql))
 
     def records(self, ids: Iterable[str]) -> dict[str, Record]:
         sql = "SELECT * FROM documents WHERE id IN (SELECT value FROM json_each(?))"
@@ -156,6 +188,7 @@ class Transaction(Snapshot):
         places = ((record.row, block.segment, block.start + n, None) for n, record in enumerate(records))
         self.sql.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?)", places)
         self.sql.execute("INSERT INTO blocks VALUES (?, ?, ?, ?)", block)
+        words.insert_words(self.sql, ((record.row, record.item) for record in records))
         self._set("next_row", records[-1].row + 1)
 
     def delete(self, ids: Sequence[str], generation: int) -> int:
@@ -163,6 +196,8 @@ class Transaction(Snapshot):
         rows = json.dumps(self.rows(ids).tolist())
         died = "UPDATE vectors SET died = ? WHERE row IN (SELECT value FROM json_each(?))"
         self.sql.execute(died, (generation, rows))
+        gone = "SELECT row, item FROM documents WHERE row IN (SELECT value FROM json_each(?))"
+        words.delete_words(self.sql, self.sql.execute(gone, (rows,)))
         return self.sql.execute("DELETE FROM documents WHERE row IN (SELECT value FROM json_each(?))", (rows,)).rowcount
 
     def replace_vectors(self, blocks: Sequence[Block], rows: RowArray) -> None:
@@ -176,8 +211,14 @@ class Transaction(Snapshot):
         self.sql.executemany("UPDATE vectors SET segment = ?, position = ? WHERE row = ?", places)
         self._set("epoch", self.state().epoch + 1)
 
+    def rebuild_words(self) -> None:
+        """Build the index of words from the documents."""
+        words.rebuild_words(self.sql)
+        self._set("words_recipe", words.RECIPE)
+
     def finish(self, generation: int) -> None:
         self._set("generation", generation)
+        self._set("words_generation", generation)
         self._set("updated_at", now())
 
     def _set(self, key: str, value: int | str) -> None:
@@ -189,6 +230,7 @@ def create_schema(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
     values = [("epoch", 0), ("generation", 0), ("next_row", 1), ("updated_at", now())]
+    values += [("words_recipe", words.RECIPE), ("words_generation", 0)]
     connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
 
 

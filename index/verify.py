@@ -141,6 +141,8 @@ def _vector_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
         yield f"{path}: document {identifier!r} has no vector: index it again"
     for row in snapshot.vectors_without_document():
         yield f"{path}: the vector of row {row} belongs to no document"
+    for row in snapshot.words_without_document() if snapshot.has_words() else ():
+        yield f"{path}: row {row} is only in one of the documents and their index of words"
     last_row, last_death = snapshot.newest()
     if last_row >= state.next_row or last_death > state.generation:
         yield f"{path}: its counters are behind its content"

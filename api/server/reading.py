@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmseek._types import Content, Query
+from mmseek._types import Content, Query, SearchMode
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.schemas import SearchBody
 from mmseek.errors import InputError, ItemError, MmseekError, UrlRefused
@@ -45,7 +45,14 @@ def read_query(body: SearchBody, limits: ServerLimits) -> Query:
     except ItemError as error:
         raise InputError(f"query: {error.reason}") from error
     return make_query(
-        content, limits, k=body.k, instruction=body.instruction, exclude=body.exclude, candidates=body.candidates
+        content,
+        limits,
+        k=body.k,
+        instruction=body.instruction,
+        exclude=body.exclude,
+        candidates=body.candidates,
+        mode=body.mode,
+        filter=body.filter,
     )
 
 
@@ -57,6 +64,8 @@ def make_query(
     instruction: str | None = None,
     exclude: Sequence[str] = (),
     candidates: Sequence[str] | None = None,
+    mode: SearchMode = "dense",
+    filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
 ) -> Query:
     """A query within the limits.
 
@@ -70,12 +79,16 @@ def make_query(
         check_ids(candidates, "candidates", limits)
     if instruction is not None:
         _check_string(instruction, "instruction")
+    if filter is not None:
+        _check_string(filter, "filter")
     return Query(
         content=content,
         instruction=instruction,
         k=k,
         exclude=frozenset(exclude),
         candidates=None if candidates is None else frozenset(candidates),
+        mode=mode,
+        filter=filter,
     )
 
 

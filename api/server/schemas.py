@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mmseek._types import SearchMode
+
 _PICTURE = "a data: URI like data:image/png;base64,..."
 
 
@@ -25,6 +27,8 @@ class SearchBody(_Body):
     k: int = Field(10, ge=1, strict=True, description="how many hits")
     exclude: list[str] = Field(default_factory=list, description="ids that are never ranked")
     candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
+    filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
+    mode: SearchMode = Field("dense", description="by vector, by words, or by both; without words always by vector")
 
 
 class DocumentsBody(_Body):

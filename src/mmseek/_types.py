@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     FloatArray: TypeAlias = NDArray[np.float32]
 
 Modality: TypeAlias = Literal["text", "image", "image,text"]
+SearchMode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 Role: TypeAlias = Literal["query", "document"]
 
 
@@ -144,6 +145,8 @@ class Query:
         k: how many hits, at least 1.
         exclude: ids that are never ranked (a query's own picture, say).
         candidates: if given, only these ids are ranked.
+        mode: by vector, by words (BM25), or by both. A query without words is always searched by vector.
+        filter: a condition on metadata; only documents that it holds for are ranked. See `mmseek.filters`.
     """
 
     content: Content
@@ -151,8 +154,12 @@ class Query:
     k: int = 10
     exclude: frozenset[str] = frozenset()
     candidates: frozenset[str] | None = None
+    mode: SearchMode = "dense"
+    filter: str | None = None
 
     def __post_init__(self) -> None:
+        if self.mode not in {"dense", "lexical", "hybrid"}:
+            raise InputError(f"a search is dense, lexical or hybrid, not {self.mode!r}")
         if self.k < 1:
             raise InputError(f"k is the number of hits and must be at least 1, not {self.k}")
         if self.content.is_empty:

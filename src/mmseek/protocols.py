@@ -170,8 +170,33 @@ class Collection(Protocol):
         *,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        """The k nearest documents of a vector (dim,), best first, seen as one consistent state."""
+        """The k nearest documents of a vector (dim,), best first, seen as one consistent state.
+
+        `filter` is a condition on metadata, as in `mmseek.filters`: only documents that it holds for are ranked.
+
+        Raises:
+            InputError: the vector is none of this collection's, k is below 1, or the filter is none.
+        """
+        ...
+
+    def search_text(
+        self,
+        text: str,
+        k: int,
+        *,
+        exclude: Container[str] = (),
+        candidates: Container[str] | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+    ) -> list[Hit]:
+        """The k best documents for the words of a text, by BM25 over texts and the strings in metadata.
+
+        Only documents with at least one of the words are found. No text is ever read as query syntax.
+
+        Raises:
+            InputError: as in `search`.
+        """
         ...
 
     def verify(self) -> VerifyReport:

@@ -11,6 +11,7 @@ import pytest
 
 from mmseek.testing import FakeEncoder
 
+_NO_HITS = "no hits: the collection is empty, or nothing in it has these words or meets the conditions\n"
 Cli = Callable[..., Any]
 Lines = Callable[..., Path]
 
@@ -100,4 +101,21 @@ def test_a_query_picture_that_is_none(cli: Cli, collection: Path, tmp_path: Path
 def test_nothing_to_find(cli: Cli, collection: Path) -> None:
     assert cli("delete", "t", "i", "b", "-c", collection, "--yes").code == 0
     shown = cli("search", "x", "-c", collection)
-    assert (shown.code, shown.out) == (0, "no hits: the collection is empty, or all of it is excluded\n")
+    assert (shown.code, shown.out) == (0, _NO_HITS)
+
+
+def test_modes_and_filters(cli: Cli, collection: Path) -> None:
+    line = ["search", "bike", "-c", collection, "--json"]
+    (hit,) = cli(*line, "--mode", "lexical").document["hits"]
+    assert (hit["id"], set(hit["scores"])) == ("t", {"lexical"})
+    first = cli(*line, "--mode", "hybrid").document["hits"][0]
+    assert (first["id"], set(first["scores"])) == ("t", {"dense", "lexical"})
+    (hit,) = cli(*line, "--filter", 'lang == "en"').document["hits"]
+    assert hit["id"] == "t"
+    assert cli(*line, "--filter", "lang != null and id == 'i'").document["hits"] == []
+
+
+def test_a_filter_that_cannot_be_read(cli: Cli, collection: Path) -> None:
+    failed = cli("search", "a red bike", "-c", collection, "--filter", "year = 3")
+    assert failed.code == 2
+    assert "filter, column 6" in failed.err

@@ -14,6 +14,7 @@ from mmseek import Content, Document, EncoderIdentity
 from mmseek.index import open_collection
 
 DIM = 3
+TAGS = ("evenly", "oddly")
 IDENTITY = EncoderIdentity("mini", "f" * 64, DIM)
 NAMES = st.sampled_from([f"d{n}" for n in range(12)] + ["ü", "a b", "%", "'", "7", "𝄞"])
 # Small whole numbers give exact scores and many ties.
@@ -32,7 +33,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @rule(items=st.dictionaries(NAMES, VECTORS, max_size=6), text=st.text(max_size=5), hashed=st.booleans())
     def upsert(self, items, text, hashed):
-        documents = [Document(name, Content.of(text), {"n": n}) for n, name in enumerate(items)]
+        documents = [Document(name, Content.of(text), {"n": n, "tag": TAGS[n % 2]}) for n, name in enumerate(items)]
         digests = [f"{text!r} {name}" for name in items] if hashed else None
         vectors = np.array(list(items.values()), dtype=np.float32).reshape(-1, DIM)
         self.writer.upsert(documents, vectors, digests)
@@ -79,6 +80,13 @@ class CollectionMachine(RuleBasedStateMachine):
         for hit in hits:
             document, vector, _ = self.stored[hit.id]
             assert (hit.score, hit.document) == (float(vector @ query), document)
+
+    @rule(tag=st.sampled_from(TAGS), least=st.integers(0, 4), through_reader=st.booleans())
+    def search_text(self, tag, least, through_reader):
+        found = (self.reader if through_reader else self.writer).search_text(tag, 100, filter=f"n >= {least}")
+        documents = [document for document, _, _ in self.stored.values()]
+        expected = {one.id for one in documents if one.metadata["tag"] == tag and one.metadata["n"] >= least}
+        assert {hit.id for hit in found} == expected
 
     @precondition(lambda self: self.stored)
     @rule(names=st.lists(NAMES, max_size=4))

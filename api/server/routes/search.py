@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, UploadFile
 from fastapi.responses import JSONResponse
 
-from mmseek._types import Content, Image, Part, Query, Text
+from mmseek._types import Content, Image, Part, Query, SearchMode, Text
 from mmseek.api.server.reading import make_query, read_query
 from mmseek.api.server.schemas import ErrorAnswer, SearchAnswer, SearchBody
 from mmseek.api.server.service import Service, ServiceDep
@@ -27,12 +27,14 @@ async def search_upload(
     text: Annotated[str | None, Form()] = None,
     instruction: Annotated[str | None, Form()] = None,
     k: Annotated[int, Form(ge=1)] = 10,
+    mode: Annotated[SearchMode, Form()] = "dense",
+    filter: Annotated[str | None, Form()] = None,  # noqa: A002  # the word that Query and the other surfaces use
 ) -> JSONResponse:
     """The same with the picture as a file, for forms: `curl -F image=@photo.jpg -F text=...`."""
     parts: list[Part] = [Image(data=await image.read())]
     if text and text.strip():
         parts.append(Text(text))
-    query = make_query(Content(tuple(parts)), service.limits, k=k, instruction=instruction)
+    query = make_query(Content(tuple(parts)), service.limits, k=k, instruction=instruction, mode=mode, filter=filter)
     return JSONResponse(await service.encoding.run(lambda: _search(service, query)))
 
 

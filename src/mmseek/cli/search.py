@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,13 @@ from mmseek.errors import InputError, MediaNotFound
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmseek._types import Document, Hit, Query
+    from mmseek._types import Document, Hit, Query, SearchMode
+
+
+class _ModeChoice(StrEnum):
+    DENSE = "dense"
+    LEXICAL = "lexical"
+    HYBRID = "hybrid"
 
 
 def search(
@@ -38,6 +45,15 @@ def search(
         int,
         typer.Option("--rerank-depth", metavar="N", min=1, help="How many hits are ordered anew; -k if that is more."),
     ] = 50,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="EXPR", help="Condition on metadata: 'year >= 2020 and tags contains \"map\"'."
+        ),
+    ] = None,
+    mode: Annotated[
+        _ModeChoice, typer.Option("--mode", help="By vector, in words, or by both. Pictures alone: by vector.")
+    ] = _ModeChoice.DENSE,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of the hits, pictures included.")
     ] = None,
@@ -53,7 +69,9 @@ def search(
     """
     with verb_output(as_json) as out:
         place = collection_path(collection)
-        query = build_query(text, image, instruction=instruction, k=k, exclude=exclude or ())
+        query = build_query(
+            text, image, instruction=instruction, k=k, exclude=exclude or (), mode=mode.value, condition=condition
+        )
         if html is not None:
             writable_file(html, "--html")
         from mmseek.cli.opening import note_unused_instruction, open_retriever
@@ -68,7 +86,7 @@ def search(
         if result.hits:
             out.show(hit_table(result.hits), f"{count(len(result.hits), 'hit')} in {result.took_ms:.0f} ms")
         else:
-            out.show("no hits: the collection is empty, or all of it is excluded")
+            out.show("no hits: the collection is empty, or nothing in it has these words or meets the conditions")
         if html is not None:
             from mmseek.api.pages import render_results
 
@@ -77,7 +95,14 @@ def search(
 
 
 def build_query(
-    text: str | None, image: Path | None, *, instruction: str | None, k: int, exclude: Sequence[str]
+    text: str | None,
+    image: Path | None,
+    *,
+    instruction: str | None,
+    k: int,
+    exclude: Sequence[str],
+    mode: SearchMode = "dense",
+    condition: str | None = None,
 ) -> Query:
     """The query of words and a picture file: the picture first, as in items.
 
@@ -95,7 +120,14 @@ def build_query(
         raise MediaNotFound(f"--image {image} is not a file: give the path of a picture")
     # The absolute path, so that a page can be written anywhere.
     parts = [part for part in (None if image is None else image.absolute(), text) if part is not None]
-    return Query(Content.of(*parts), instruction=instruction, k=k, exclude=frozenset(exclude))
+    return Query(
+        Content.of(*parts),
+        instruction=instruction,
+        k=k,
+        exclude=frozenset(exclude),
+        mode=mode,
+        filter=condition,
+    )
 
 
 def hit_document(hit: Hit) -> dict[str, Any]:

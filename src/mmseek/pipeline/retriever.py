@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Container
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from mmseek._types import Content, Document, Hit, Image, Query
+from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
 from mmseek.embed import load_encoder
 from mmseek.errors import EncoderMismatch, InputError, MmseekError
 from mmseek.index import open_collection
+from mmseek.pipeline.hybrid import run_query
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexReport, Progress
 from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth, rerank_hits
@@ -136,6 +136,8 @@ class Retriever:
         k: int = 10,
         exclude: Container[str] = (),
         candidates: Container[str] | None = None,
+        mode: SearchMode = "dense",
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> SearchResult:
         """The k nearest documents of a query; with a reranker, the best k of the nearest in its order.
 
@@ -146,9 +148,11 @@ class Retriever:
             k: how many hits, at least 1.
             exclude: ids that are never ranked.
             candidates: if given, only these ids are ranked.
+            mode: `dense`: by vector; `lexical`: in words; `hybrid`: both, fused. Without words it is always by vector.
+            filter: a condition on metadata, for example `year >= 2020 and tags contains "map"`.
 
         Raises:
-            InputError: there is nothing to search for, or k is below 1.
+            InputError: there is nothing to search for, k is below 1, or the filter cannot be read.
             MediaError: the picture cannot be used.
         """
         if not isinstance(query, Query):
@@ -158,20 +162,14 @@ class Retriever:
                 k=k,
                 exclude=frozenset(exclude),
                 candidates=None if candidates is None else frozenset(candidates),
+                mode=mode,
+                filter=filter,
             )
-        elif image is not None or instruction is not None or k != 10 or exclude or candidates is not None:
-            raise InputError("a Query says everything itself: give no image, instruction, k or ids beside it")
-        began = time.perf_counter()
-        vector = self.encoder.encode_query([query.content], query.instruction)[0]
-        encoded = time.perf_counter()
-        wide = query.k if self.reranker is None else max(query.k, self.rerank_depth)
-        hits = self.collection.search(vector, wide, exclude=query.exclude, candidates=query.candidates)
-        ended = time.perf_counter()
-        result = SearchResult(
-            hits=tuple(hits),
-            took_ms=(ended - began) * 1000,
-            timings={"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000},
-        )
+        elif (image, instruction, k, candidates, mode, filter) != (None, None, 10, None, "dense", None) or exclude:
+            raise InputError("a Query says everything itself: give nothing else beside it")
+        wide = query if self.reranker is None else replace(query, k=max(query.k, self.rerank_depth))
+        hits, timings = run_query(wide, self.encoder, self.collection)
+        result = SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
         return result if self.reranker is None else _reranked(self.reranker, query, result)
 
     def add(

@@ -37,6 +37,8 @@ _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
     "uniir-clip-sf": re.compile(r"uniir|clip[_-]sf"),
 }
 _MODULES: Final = "modules.json"
+# A copy of the hub's lies in models--OWNER--NAME/snapshots/COMMIT, and many lie in NAME/checkpoint.
+_NAMES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,11 @@ def _clip(folder: Path, name: str | None, kind: str | None) -> Detection:
 
 
 def _hinted(folder: Path, name: str | None, families: Iterable[str]) -> list[str]:
-    """Those families that the model's name speaks for, or, where it speaks for none, the names of its files."""
+    """Those families that the model's name speaks for; else the folders around it, else its files' names."""
     inside = " ".join(path.name for path in folder.iterdir())
-    for words in ((name or folder.resolve().name).lower(), inside.lower()):
-        found = [family for family in families if _HINTS[family].search(words)]
+    around = folder.resolve().parts[: -_NAMES - 1 : -1]
+    for words in (*((name,) if name else around), inside):
+        found = [family for family in families if _HINTS[family].search(words.lower())]
         if found:
             return found
     return []

@@ -105,6 +105,13 @@ def test_a_hub_id_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "gme" in detection.reason
 
 
+def test_the_folders_around_a_model_have_names(tmp_path: Path) -> None:
+    around = tmp_path / "models--someone--gme-2b" / "snapshots"
+    around.mkdir(parents=True)
+    assert detect(model(around, "0123abcd", "qwen2_vl")).family == "gme"
+    assert detect(model(around, "vlm2vec", "qwen2_vl")).family == "vlm2vec"
+
+
 def test_the_encoder_names_itself_with_its_family(model_folder: Path) -> None:
     found = load_encoder(f"auto:{model_folder}", device="cpu").identity
     assert found == load_encoder(f"st:{model_folder}", device="cpu").identity

@@ -24,19 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Detection", "detect", "load", "resolve"]
 
-_QWEN: Final[Mapping[str, tuple[str, ...]]] = {
+_BACKBONES: Final[Mapping[str, tuple[str, ...]]] = {
     "qwen2_vl": ("vlm2vec", "gme"),
     "qwen2_5_vl": ("vlm2vec",),
     "qwen3_vl": ("qwen3-vl",),
+    "llava_next": ("mm-embed", "e5-v"),
 }
 # Read in names of folders and files, in lower case.
 _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
     "vlm2vec": re.compile(r"vlm2vec"),
     "gme": re.compile(r"(?<![a-z])gme(?![a-z])"),
     "qwen3-vl": re.compile(r"qwen3-?vl-embedding"),
+    "mm-embed": re.compile(r"mm-?embed"),
+    "e5-v": re.compile(r"e5-?v(?![a-z0-9])"),
     "uniir-clip-sf": re.compile(r"uniir|clip[_-]sf"),
 }
 _MODULES: Final = "modules.json"
+# A copy of the hub's lies in models--OWNER--NAME/snapshots/COMMIT, and many lie in NAME/checkpoint.
+_NAMES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ def detect(path: str | Path, *, name: str | None = None) -> Detection:
         raise ModelError(f"the folder {folder} does not exist: check the path")
     config = folder / "config.json"
     kind = json_object(config).get("model_type") if config.is_file() else None
-    if kind in _QWEN:
-        return _qwen(folder, str(kind), name)
+    if kind in _BACKBONES:
+        return _backbone(folder, str(kind), name)
     if (folder / _MODULES).is_file():
         return Detection("st", f"it has a {_MODULES}")
     if kind == "clip" or (kind is None and any(folder.glob("*.safetensors"))):
@@ -106,9 +111,9 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     return encoder
 
 
-def _qwen(folder: Path, kind: str, name: str | None) -> Detection:
+def _backbone(folder: Path, kind: str, name: str | None) -> Detection:
     says = f"its config.json says {kind}"
-    choices = _QWEN[kind]
+    choices = _BACKBONES[kind]
     hinted = _hinted(folder, name, choices)
     if len(hinted) == 1:
         return Detection(hinted[0], f"{says} and its names {hinted[0]}")
@@ -136,10 +141,11 @@ def _clip(folder: Path, name: str | None, kind: str | None) -> Detection:
 
 
 def _hinted(folder: Path, name: str | None, families: Iterable[str]) -> list[str]:
-    """Those families that the model's name speaks for, or, where it speaks for none, the names of its files."""
+    """Those families that the model's name speaks for; else the folders around it, else its files' names."""
     inside = " ".join(path.name for path in folder.iterdir())
-    for words in ((name or folder.resolve().name).lower(), inside.lower()):
-        found = [family for family in families if _HINTS[family].search(words)]
+    around = folder.resolve().parts[: -_NAMES - 1 : -1]
+    for words in (*((name,) if name else around), inside):
+        found = [family for family in families if _HINTS[family].search(words.lower())]
         if found:
             return found
     return []

@@ -46,6 +46,8 @@ def model(
         ("VLM2Vec-Qwen2VL-2B", "qwen2_vl", (), None, "vlm2vec", "qwen2_vl and its names vlm2vec"),
         ("gme-Qwen2-VL-2B-Instruct", "qwen2_vl", ("modules.json",), None, "gme", "qwen2_vl and its names gme"),
         ("a", "qwen2_vl", ("gme_inference.py",), None, "gme", "gme"),
+        ("MM-Embed", "llava_next", (), None, "mm-embed", "llava_next and its names mm-embed"),
+        ("e5-v", "llava_next", (), None, "e5-v", "llava_next and its names e5-v"),
         ("a", "qwen2_5_vl", (), None, "vlm2vec", "qwen2_5_vl"),
         ("a", "qwen3_vl", (), None, "qwen3-vl", "qwen3_vl"),
         ("Qwen3-VL-Embedding-2B", "qwen3_vl", ("modules.json",), None, "qwen3-vl", "qwen3_vl"),
@@ -103,6 +105,13 @@ def test_a_hub_id_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     found, detection = resolve(parse_spec("auto:someone/gme-Qwen2-VL@v1", FAMILIES))
     assert str(found) == "gme:someone/gme-Qwen2-VL@v1"
     assert "gme" in detection.reason
+
+
+def test_the_folders_around_a_model_have_names(tmp_path: Path) -> None:
+    around = tmp_path / "models--someone--gme-2b" / "snapshots"
+    around.mkdir(parents=True)
+    assert detect(model(around, "0123abcd", "qwen2_vl")).family == "gme"
+    assert detect(model(around, "vlm2vec", "qwen2_vl")).family == "vlm2vec"
 
 
 def test_the_encoder_names_itself_with_its_family(model_folder: Path) -> None:

@@ -7,6 +7,8 @@ not, before or after others were deleted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import faiss
@@ -131,8 +133,13 @@ class FaissExactIndex:
         ]
 
     def _ask_faiss(self, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None) -> tuple[FloatArray, RowArray]:
-        # Without a selector FAISS splits one query over all cores and lets them spin between queries: with anything
-        # else running on the machine that is several times slower than one core doing it.
+        # FAISS splits one query over all cores and lets them spin between queries: with anything else running on the
+        # machine that is several times slower than one core doing it. A selector keeps it to one core, too, but is
+        # asked about every row.
+        if mask is None and len(queries) == 1:
+            with _one_core():
+                scores, positions = self._index.search(queries, k)
+            return scores, positions
         if mask is None:
             selector = faiss.IDSelectorAll()
         else:
@@ -219,3 +226,14 @@ class FaissExactIndex:
         if vectors.ndim != 2 or vectors.shape[1] != self._dim:
             raise InputError(f"this index has vectors of shape (n, {self._dim}), not {vectors.shape}")
         return vectors
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """FAISS on one core, for the calling thread alone: OpenMP keeps the number for each thread."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

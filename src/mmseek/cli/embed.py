@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
+from mmseek.cli.lines import Lines
 from mmseek.cli.opening import DEFAULT_ENCODER, load
 from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, writable_file
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
 from mmseek.cli.reports import settle_report, show_failures, write_failures
-from mmseek.errors import InputError, ItemError, MmseekError
+from mmseek.errors import InputError, ItemError
 
 if TYPE_CHECKING:
     from mmseek._types import EncodeRequest, FloatArray
@@ -84,16 +83,11 @@ def embed(
             raise typer.Exit(EXIT_PARTIAL)
 
 
-@dataclass
-class _Source:
-    """The lines of the file as requests, and what became of the lines that cannot be used."""
-
-    path: Path
-    failures: list[ItemError] = field(default_factory=list)
-    _waiting: deque[tuple[int, str | None]] = field(default_factory=deque)
+class _Source(Lines):
+    """The lines of the file as requests."""
 
     def requests(self) -> Iterator[EncodeRequest]:
-        """What the encoder is asked, in the order of the file. It may read ahead of its answers."""
+        """What the encoder is asked, in the order of the file."""
         from mmseek._types import EncodeRequest
         from mmseek.items import parse_item
         from mmseek.jsonl import read_json_lines
@@ -107,19 +101,8 @@ class _Source:
             except ItemError as error:
                 self.failures.append(error)
                 continue
-            self._waiting.append((row.line, item.id))
+            self.sent(row.line, item.id)
             yield EncodeRequest(item.content, role=item.role, instruction=item.instruction)
-
-    def answered(self, error: MmseekError | None) -> None:
-        """Take note of the next answer; the answers come in the order of the requests."""
-        line, item_id = self._waiting.popleft()
-        if error is not None:
-            reason = error.reason if isinstance(error, ItemError) else str(error)
-            self.failures.append(ItemError(reason, source=self.path, line=line, item_id=item_id))
-
-    def settle(self) -> None:
-        """Put the failures in the order of the file: those of reading were noted ahead of those of encoding."""
-        self.failures.sort(key=lambda failure: failure.line or 0)
 
 
 def _kept(model: Encoder, truncate_dim: int | None) -> int:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
+from mmseek.cli.lines import Lines
 from mmseek.cli.opening import load_scorer
 from mmseek.cli.options import DeviceOption, JsonOption, writable_file
 from mmseek.cli.output import count, one_line, say, verb_output
@@ -89,31 +88,19 @@ def rerank(
             raise typer.Exit(EXIT_PARTIAL)
 
 
-@dataclass
-class _Source:
-    """The lines of the file as pairs, and what became of the lines that cannot be used."""
-
-    path: Path
-    failures: list[ItemError] = field(default_factory=list)
-    _waiting: deque[tuple[int, str | None]] = field(default_factory=deque)
+class _Source(Lines):
+    """The lines of the file as pairs."""
 
     def pairs(self) -> Iterator[Pair]:
-        """What the reranker is asked, in the order of the file. It may read ahead of its answers."""
+        """What the reranker is asked, in the order of the file."""
         from mmseek.rerank.pairs import read_pairs
 
         for row in read_pairs(self.path):
             if isinstance(row, ItemError):
                 self.failures.append(row)
                 continue
-            self._waiting.append((row.line, row.id))
+            self.sent(row.line, row.id)
             yield row.pair
-
-    def answered(self, error: MmseekError | None) -> None:
-        """Take note of the next answer; the answers come in the order of the pairs."""
-        line, pair_id = self._waiting.popleft()
-        if error is not None:
-            reason = error.reason if isinstance(error, ItemError) else str(error)
-            self.failures.append(ItemError(reason, source=self.path, line=line, item_id=pair_id))
 
 
 def _write_scores(source: _Source, model: Reranker, output: Path) -> int:
@@ -135,8 +122,7 @@ def _write_scores(source: _Source, model: Reranker, output: Path) -> int:
             if answer.score is not None and error is None:
                 writer.add(np.asarray(answer.score, dtype=np.float32))
             meter.update(writer.rows + len(source.failures), len(source.failures))
-        # Those of reading were noted ahead of those of scoring.
-        source.failures.sort(key=lambda failure: failure.line or 0)
+        source.settle()
         if writer.rows == 0:
             first = f"; the first reason: {source.failures[0]}" if source.failures else ""
             raise InputError(f"{source.path} holds no pair that can be scored, nothing was written{first}")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
-from mmseek.cli.lines import Lines
+from mmseek.cli.lines import Lines, check_files, report_failures
 from mmseek.cli.opening import DEFAULT_ENCODER, load
-from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, writable_file
+from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
-from mmseek.cli.reports import settle_report, show_failures, write_failures
+from mmseek.cli.reports import show_failures
 from mmseek.errors import InputError, ItemError
 
 if TYPE_CHECKING:
@@ -47,22 +47,13 @@ def embed(
     with verb_output(as_json) as out:
         from rich.text import Text
 
-        if output.suffix != ".npy":
-            raise InputError(f"--output {output} does not end in .npy, which is what is written: name it so")
-        writable_file(output, "--output")
-        if not items.exists():
-            raise InputError(f"{items} does not exist: give a JSONL file of items")
+        check_files(items, output, "items")
         began = time.monotonic()
         model = load(encoder, device)
         dim = _kept(model, truncate_dim)
         source = _Source(items)
         rows = _write_rows(source, model, output, dim)
-        report = settle_report(
-            output.with_name(f"{output.name}.failures.jsonl"),
-            source.failures,
-            asked=False,
-            write=lambda to: write_failures(to, source.failures),
-        )
+        report = report_failures(source.failures, output)
         out.json(
             {
                 "output": str(output),

@@ -6,7 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmseek.errors import ItemError, MmseekError
+from mmseek.cli.options import writable_file
+from mmseek.cli.reports import settle_report, write_failures
+from mmseek.errors import InputError, ItemError, MmseekError
 
 
 @dataclass
@@ -31,3 +33,26 @@ class Lines:
     def settle(self) -> None:
         """Put the failures in the order of the file: those of reading were noted ahead of those of the model."""
         self.failures.sort(key=lambda failure: failure.line or 0)
+
+
+def check_files(source: Path, output: Path, what: str) -> None:
+    """Refuse what cannot work before a model is loaded. `what` the lines of `source` are: `items`, say.
+
+    Raises:
+        InputError: the output is no .npy file or cannot be written, or the source is not there.
+    """
+    if output.suffix != ".npy":
+        raise InputError(f"--output {output} does not end in .npy, which is what is written: name it so")
+    writable_file(output, "--output")
+    if not source.exists():
+        raise InputError(f"{source} does not exist: give a JSONL file of {what}")
+
+
+def report_failures(failures: list[ItemError], output: Path) -> Path | None:
+    """List the failures beside the output, or remove the list of an earlier run; where it is, if any."""
+    return settle_report(
+        output.with_name(f"{output.name}.failures.jsonl"),
+        failures,
+        asked=False,
+        write=lambda to: write_failures(to, failures),
+    )

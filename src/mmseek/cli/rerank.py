@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
-from mmseek.cli.lines import Lines
+from mmseek.cli.lines import Lines, check_files, report_failures
 from mmseek.cli.opening import load_scorer
-from mmseek.cli.options import DeviceOption, JsonOption, writable_file
+from mmseek.cli.options import DeviceOption, JsonOption
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
-from mmseek.cli.reports import settle_report, show_failures, write_failures
+from mmseek.cli.reports import show_failures
 from mmseek.errors import InputError, ItemError, MmseekError
 
 if TYPE_CHECKING:
@@ -54,21 +54,12 @@ def rerank(
     with verb_output(as_json) as out:
         from rich.text import Text
 
-        if output.suffix != ".npy":
-            raise InputError(f"--output {output} does not end in .npy, which is what is written: name it so")
-        writable_file(output, "--output")
-        if not pairs.exists():
-            raise InputError(f"{pairs} does not exist: give a JSONL file of pairs")
+        check_files(pairs, output, "pairs")
         began = time.monotonic()
         model = load_scorer(reranker, device)
         source = _Source(pairs)
         rows = _write_scores(source, model, output)
-        report = settle_report(
-            output.with_name(f"{output.name}.failures.jsonl"),
-            source.failures,
-            asked=False,
-            write=lambda to: write_failures(to, source.failures),
-        )
+        report = report_failures(source.failures, output)
         out.json(
             {
                 "output": str(output),

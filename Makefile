@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test check lint bench clean help
+.PHONY: demo test check lint bench docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -39,5 +39,8 @@ check: lint test  ## Everything that must hold before a change is merged
 bench: $(VENV)/.dev  ## Measure speed side by side with what a user would pick instead
 	$(BIN)/python benchmarks/run.py
 
+docs: $(VENV)/.dev  ## Build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## Remove what the commands above made
-	rm -rf $(VENV) build dist demo_corpus demo_collection demo.html *.egg-info
+	rm -rf $(VENV) build dist site demo_corpus demo_collection demo.html *.egg-info

@@ -54,9 +54,10 @@ class SearchResult:
 class Retriever:
     """Searches a collection, and adds to it.
 
-    >>> with Retriever.open("photos.mmseek") as retriever:      # doctest: +SKIP
-    ...     for hit in retriever.search("a red bike", k=5):
-    ...         print(hit.rank, hit.id, hit.score)
+    Examples:
+        >>> with Retriever.open("photos.mmseek") as retriever:
+        ...     for hit in retriever.search("a red bike", k=5):
+        ...         print(hit.rank, hit.id, hit.score)
 
     Args:
         encoder: the one that the collection was made with.

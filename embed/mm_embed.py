@@ -12,7 +12,7 @@ The language model looks both ways. What stands before the query is read, and th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,12 +20,11 @@ import numpy as np
 import torch
 
 from mmseek._types import EncodeRequest, EncoderIdentity
-from mmseek.embed.base import EngineEncoder
-from mmseek.embed.batching import Budget
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.mm_embed_model import CONFIG, Batch, MmEmbedModel, read_config, read_model
 from mmseek.embed.qwen_vl import colours, engine_options, load_tokenizer, picture_settings
+from mmseek.embed.sequence import SEQUENCE, SequenceEncoder
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
@@ -48,9 +47,6 @@ PAD_TOKEN: Final = "<pad>"  # noqa: S105 - a token of text
 # As the tokenizer counts, with one token a picture.
 MAX_TOKENS: Final = 512
 _QUERY: Final = "Query: "
-_KIND: Final = "sequence"
-_CPU_BUDGET: Final = Budget(2048)
-_GPU_BUDGET: Final = Budget(16384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,7 @@ class Reader:
         return [self.begin, *self.tokenizer.encode(text, add_special_tokens=False).ids, self.end]
 
 
-class MmEmbedEncoder(EngineEncoder):
+class MmEmbedEncoder(SequenceEncoder):
     """MM-Embed. Thread-safe.
 
     Args:
@@ -149,21 +145,10 @@ class MmEmbedEncoder(EngineEncoder):
         limits: MediaLimits | None = None,
         options: EngineOptions | None = None,
     ) -> None:
+        super().__init__(identity=identity, device=model.device, limits=limits, options=options)
         self._model = model
-        super().__init__(options)
         self._reader = reader
         self._pictures = pictures
-        self._identity = identity
-        self._limits = limits or MediaLimits()
-
-    @property
-    def identity(self) -> EncoderIdentity:
-        return self._identity
-
-    @property
-    def budgets(self) -> Mapping[str, Budget]:
-        """By tokens, a picture's included, padded to the longest."""
-        return {_KIND: _CPU_BUDGET if self._model.device == "cpu" else _GPU_BUDGET}
 
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
         """One unit: the whole content.
@@ -180,7 +165,7 @@ class MmEmbedEncoder(EngineEncoder):
         for picture in pictures:
             key.update(picture.tobytes())
         payload = _Sequence(tokens, is_picture, left_out, pictures)
-        return [Unit(_KIND, payload, cost=len(tokens), key=key.digest())]
+        return [Unit(SEQUENCE, payload, cost=len(tokens), key=key.digest())]
 
     def forward(self, kind: str, payloads: Sequence[_Sequence]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
@@ -196,11 +181,6 @@ class MmEmbedEncoder(EngineEncoder):
         batch = Batch(tokens, attended, pooled, picture, self._standardised(pixels) if pixels else None)
         vectors: FloatArray = self._model(batch).numpy()
         return vectors
-
-    def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        """The only unit's vector."""
-        del request, units
-        return vectors[0]
 
     def _pixels(self, image: Image) -> Pixels:
         return self._pictures(open_image(image, limits=self._limits))

@@ -79,6 +79,12 @@ class Phi3V(torch.nn.Module):
         layer: whose states of the tower are taken.
     """
 
+    language: Any
+    tower: Any
+    projection: Any
+    line_end: torch.Tensor
+    divider: torch.Tensor
+
     def __init__(
         self,
         language: Any,
@@ -94,14 +100,13 @@ class Phi3V(torch.nn.Module):
         self.register_buffer("line_end", line_end.reshape(-1))
         self.register_buffer("divider", divider.reshape(-1))
         self.layer = layer
-        config = tower.config
-        self.side: int = config.image_size
+        self.side: int = int(tower.config.image_size)
         # States along a tile's side, after 2 x 2 were brought together.
-        self.grid: int = config.image_size // config.patch_size // 2
+        self.grid: int = self.side // int(tower.config.patch_size) // 2
 
     def states_of(self, picture: Tiled) -> int:
         """How many states a picture has."""
-        height, width = (length // self.side for length in picture.pixels.shape[:2])
+        height, width = (int(length) // self.side for length in picture.pixels.shape[:2])
         return (height * width + 1) * self.grid**2 + 1 + (height + 1) * self.grid
 
     def forward(

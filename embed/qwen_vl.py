@@ -377,7 +377,7 @@ def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
 
 def picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
-    inner = json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
+    inner = json_object(folder / _PROCESSOR, missing_ok=True).get("image_processor")
     if isinstance(inner, dict):
         return folder / _PROCESSOR, inner
     return folder / _PICTURES, json_object(folder / _PICTURES)

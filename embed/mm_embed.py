@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from mmseek._types import EncodeRequest, EncoderIdentity
+from mmseek._types import EncodeRequest, EncoderIdentity, Image, Text
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.mm_embed_model import CONFIG, Batch, MmEmbedModel, read_config, read_model
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from mmseek._types import Content, FloatArray, Image
+    from mmseek._types import Content, FloatArray
     from mmseek.embed.clip_pictures import Pixels
 
 __all__ = ["IMAGE_TOKEN", "RECIPE_VERSION", "MmEmbedEncoder", "Reader", "load", "render"]
 
 # To be raised by any change that gives other vectors from the same weights.
-RECIPE_VERSION: Final = 1
+RECIPE_VERSION: Final = 2
 IMAGE_TOKEN: Final = "<image>"  # noqa: S105 - a token of text
 PAD_TOKEN: Final = "<pad>"  # noqa: S105 - a token of text
 # As the tokenizer counts, with one token a picture.
@@ -194,7 +194,7 @@ class MmEmbedEncoder(SequenceEncoder):
 
 
 def render(request: EncodeRequest) -> str:
-    """What the model reads: pictures first, one `<image>` and a line break each, then the texts, joined by line breaks.
+    """What the model reads: the parts in their order, a line break after each picture and between a text and the next.
 
     Raises:
         InputError: there is nothing to encode.
@@ -202,7 +202,10 @@ def render(request: EncodeRequest) -> str:
     content: Content = request.content
     if content.is_empty:
         raise InputError("an item has neither text nor image: give at least one")
-    body = f"{IMAGE_TOKEN}\n" * len(content.images) + content.text
+    parts = [part.text if isinstance(part, Text) else IMAGE_TOKEN for part in content.parts]
+    body = "\n".join(part for part in parts if part)
+    if isinstance(content.parts[-1], Image):
+        body += "\n"
     if request.role == "document":
         return body
     if not request.instruction:

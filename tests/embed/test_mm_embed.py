@@ -127,6 +127,8 @@ REQUESTS = [
     EncodeRequest(Content.of("a longer text, of more tokens than there are in the others, and then some more of it")),
     EncodeRequest(Content.of(picture(50, 20), "a caption\nQuery: and what looks like a query")),
     EncodeRequest(Content.of(picture(50, 20), picture(20, 50), "two of them")),
+    EncodeRequest(Content.of("one", picture(30, 30), "two", picture(20, 30), "three"), "query", "In order:"),
+    EncodeRequest(Content.of("one", picture(30, 30))),
 ]
 PROMPTS = [
     "Instruct: Find it.\nQuery: A cat and a dog",
@@ -136,6 +138,8 @@ PROMPTS = [
     "a longer text, of more tokens than there are in the others, and then some more of it",
     "<image>\na caption\nQuery: and what looks like a query",
     "<image>\n<image>\ntwo of them",
+    "Instruct: In order:\nQuery: one\n<image>\ntwo\n<image>\nthree",
+    "one\n<image>\n",
 ]
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmseek._types import EncoderIdentity
 from mmseek.embed.batching import Budget
-from mmseek.embed.engine import EngineOptions, Unit
+from mmseek.embed.engine import Unit
 from mmseek.embed.qwen_vl import colours, load_model, load_tokenizer, picture_settings
 from mmseek.embed.sequence import SequenceEncoder, last_token_vectors
 from mmseek.errors import InputError, ModelError
@@ -141,30 +140,11 @@ class LlavaNext:
         }
 
 
-class LlavaNextEncoder(SequenceEncoder):
-    """What the encoders on LLaVA-NeXT share. A family says in `prepare` what the model reads. Thread-safe.
-
-    Args:
-        checkpoint: the loaded model.
-        spec: the spec that it names itself with.
-        limits: of pictures.
-        options: of the engine.
-    """
+class LlavaNextEncoder(SequenceEncoder[LlavaNext]):
+    """What the encoders on LLaVA-NeXT share. A family says in `prepare` what the model reads. Thread-safe."""
 
     # A picture is up to 2,928 tokens with the published sizes.
     cpu_budget = Budget(3072)
-
-    def __init__(
-        self,
-        checkpoint: LlavaNext,
-        *,
-        spec: str,
-        limits: MediaLimits | None = None,
-        options: EngineOptions | None = None,
-    ) -> None:
-        identity = EncoderIdentity(spec, checkpoint.fingerprint, checkpoint.dim)
-        super().__init__(identity=identity, device=checkpoint.device, limits=limits, options=options)
-        self._checkpoint = checkpoint
 
     def forward(self, kind: str, payloads: Sequence[LlavaInputs]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""

@@ -18,16 +18,17 @@ Three of the original's ways matter to the vectors:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmseek._types import EncodeRequest, EncoderIdentity, Image, Role, Text
+from mmseek._types import EncodeRequest, Image, Text
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.qwen_vl import colours, engine_options, load_model, load_tokenizer, picture_settings
-from mmseek.embed.sequence import SequenceEncoder, last_token_vectors, padded
+from mmseek.embed.sequence import Parts, SequenceEncoder, last_token_vectors, padded
+from mmseek.embed.vlm2vec import DEFAULT_INSTRUCTIONS
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
@@ -37,23 +38,15 @@ from mmseek.models.spec import Spec, absolute
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
     from mmseek._types import FloatArray
 
-__all__ = ["DEFAULT_INSTRUCTIONS", "RECIPE_VERSION", "MmE5Encoder", "load", "render"]
+__all__ = ["RECIPE_VERSION", "MmE5Encoder", "load", "render"]
 
 # To be raised by any change that gives other vectors from the same weights.
 RECIPE_VERSION: Final = 1
 IMAGE_TOKEN: Final = "<|image|>"  # noqa: S105 - a token of text
 BEGIN_TOKEN: Final = "<|begin_of_text|>"  # noqa: S105 - a token of text
-# Where the caller gives no instruction. Text alone has none.
-DEFAULT_INSTRUCTIONS: Final[Mapping[tuple[Role, str], str]] = {
-    ("query", "image"): "Represent the given image.",
-    ("document", "image"): "Represent the given image.",
-    ("query", "image,text"): "Represent the given image with the following question:",
-    ("document", "image,text"): "Represent the given image with related text information:",
-}
 _TEXT: Final = "text"
 _PICTURES: Final = "pictures"
 # A prepared picture is up to 15 MB, and three windows are held at once.
@@ -78,37 +71,14 @@ class _Inputs:
     looks: NDArray[np.int64] | None
 
 
-class MmE5Encoder(SequenceEncoder):
-    """mmE5. Queries and documents differ by their instructions, and by the line break that ends a query.
+class MmE5Encoder(SequenceEncoder[Parts]):
+    """mmE5. Queries and documents differ by their instructions, and by the line break that ends a query. Thread-safe.
 
-    Args:
-        model: transformers' `MllamaModel`, on `device`.
-        tokenizer: with the checkpoint's own post-processor, which adds the mark of the beginning.
-        processor: transformers' `MllamaImageProcessorPil`.
-        identity: what the encoder names itself with.
-        device: where the model is.
-        limits: of pictures.
-        options: of the engine.
+    The parts are transformers' `MllamaModel`, the tokenizer with the checkpoint's own post-processor, which adds the
+    mark of the beginning, and transformers' `MllamaImageProcessorPil`.
     """
 
     kinds = (_TEXT, _PICTURES)
-
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Tokenizer,
-        processor: Any,
-        *,
-        identity: EncoderIdentity,
-        device: str,
-        limits: MediaLimits | None = None,
-        options: EngineOptions | None = None,
-    ) -> None:
-        super().__init__(identity=identity, device=device, limits=limits, options=options)
-        self._model = model
-        self._tokenizer = tokenizer
-        self._processor = processor
-        self._image = tokenizer.token_to_id(IMAGE_TOKEN)
 
     def prompt(self, request: EncodeRequest) -> str:
         """See `render`."""
@@ -129,7 +99,7 @@ class MmE5Encoder(SequenceEncoder):
         for picture in pictures:
             key.update(f"{picture.shape}".encode() + picture.pixels.tobytes())
         # A tile costs the vision tower about as much as its patches would cost as tokens.
-        vision = self._model.config.vision_config
+        vision = self._checkpoint.model.config.vision_config
         tiles = sum(len(picture.pixels) for picture in pictures)
         cost = len(tokens) + tiles * (vision.image_size // vision.patch_size) ** 2
         kind = _PICTURES if pictures else _TEXT
@@ -138,7 +108,7 @@ class MmE5Encoder(SequenceEncoder):
     def forward(self, kind: str, payloads: Sequence[_Inputs]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         if kind == _TEXT:
-            return last_token_vectors(self._model, [payload.tokens for payload in payloads], self._device)
+            return last_token_vectors(self._checkpoint.model, [payload.tokens for payload in payloads], self._device)
         rows = np.empty((len(payloads), self.identity.dim), dtype=np.float32)
         # What stands before the first picture looks at all there is, so none may be added to fill a batch up.
         numbers = np.asarray([len(payload.pictures) for payload in payloads])
@@ -155,29 +125,32 @@ class MmE5Encoder(SequenceEncoder):
 
         looks, _, _ = padded([payload.looks for payload in payloads if payload.looks is not None])
         rows = [payload.pictures for payload in payloads]
-        most = self._processor.max_image_tiles
+        most = self._checkpoint.pictures.max_image_tiles
         pixels = moved([[_filled(picture.pixels, most) for picture in row] for row in rows])
         return last_token_vectors(
-            self._model,
+            self._checkpoint.model,
             [payload.tokens for payload in payloads],
             self._device,
-            pixel_values=pixels.to(self._model.dtype),
+            pixel_values=pixels.to(self._checkpoint.model.dtype),
             aspect_ratio_ids=moved([[picture.shape for picture in row] for row in rows]),
             aspect_ratio_mask=moved([[picture.mask for picture in row] for row in rows]),
             cross_attention_mask=torch.from_numpy(looks).to(self._device),
         )
 
     def _tokens(self, prompt: str, pictures: int) -> NDArray[np.int64]:
-        tokens = np.asarray(self._tokenizer.encode(prompt, add_special_tokens=True).ids, dtype=np.int64)
-        if prompt.count(BEGIN_TOKEN) != 1 or np.count_nonzero(tokens == self._image) != pictures:
+        tokens = np.asarray(self._checkpoint.reader.encode(prompt, add_special_tokens=True).ids, dtype=np.int64)
+        if (
+            prompt.count(BEGIN_TOKEN) != 1
+            or np.count_nonzero(tokens == self._checkpoint.model.config.image_token_index) != pictures
+        ):
             raise InputError(f"the text holds {IMAGE_TOKEN} or {BEGIN_TOKEN}, which are the model's marks: take it out")
-        most = self._model.config.text_config.max_position_embeddings
+        most = self._checkpoint.model.config.text_config.max_position_embeddings
         if len(tokens) > most:
             raise InputError(f"the text has {len(tokens)} tokens and the model takes {most}: shorten it")
         return tokens
 
     def _tiles(self, image: Image) -> _Tiles:
-        given = self._processor(images=[open_image(image, limits=self._limits)], return_tensors="np")
+        given = self._checkpoint.pictures(images=[open_image(image, limits=self._limits)], return_tensors="np")
         return _Tiles(
             pixels=given["pixel_values"][0, 0, : int(given["num_tiles"][0][0])].astype(np.float32),
             shape=int(given["aspect_ratio_ids"][0, 0]),
@@ -186,8 +159,8 @@ class MmE5Encoder(SequenceEncoder):
 
     def _looks(self, tokens: NDArray[np.int64], pictures: Sequence[_Tiles]) -> NDArray[np.int64]:
         """A token looks at the picture before it; pictures without text between them are looked at together."""
-        looks = np.zeros((len(tokens), len(pictures), self._processor.max_image_tiles), dtype=np.int64)
-        places = np.flatnonzero(tokens == self._image)
+        looks = np.zeros((len(tokens), len(pictures), self._checkpoint.pictures.max_image_tiles), dtype=np.int64)
+        places = np.flatnonzero(tokens == self._checkpoint.model.config.image_token_index)
         end = len(tokens)
         for number in reversed(range(len(places))):
             following = places[number + 1] if number + 1 < len(places) else len(tokens)
@@ -261,12 +234,5 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     )
     files = [*weight_files(folder), folder / "config.json", folder / "tokenizer.json", pictures_file]
     fingerprint = files_sha256(files, recipe=f"mme5 {RECIPE_VERSION}")
-    return MmE5Encoder(
-        model,
-        tokenizer,
-        processor,
-        identity=EncoderIdentity(absolute(spec), fingerprint, model.config.text_config.hidden_size),
-        device=chosen,
-        limits=limits,
-        options=options,
-    )
+    parts = Parts(model, tokenizer, processor, chosen, fingerprint, model.config.text_config.hidden_size)
+    return MmE5Encoder(parts, spec=absolute(spec), limits=limits, options=options)

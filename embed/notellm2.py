@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmseek._types import EncodeRequest, EncoderIdentity
+from mmseek._types import EncodeRequest
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.notellm2_model import CONFIG, Note, NoteModel, read_model
+from mmseek.embed.notellm2_model import CONFIG, Note, read_model
 from mmseek.embed.qwen_vl import engine_options, load_tokenizer
-from mmseek.embed.sequence import SEQUENCE, SequenceEncoder
+from mmseek.embed.sequence import SEQUENCE, Parts, SequenceEncoder
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
@@ -34,7 +34,6 @@ from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
     from mmseek._types import Content, FloatArray, Image
 
@@ -54,33 +53,11 @@ _HASHTAG: Final = re.compile(r"#\w+#")
 _LINE_BREAK: Final = "。"
 
 
-class NoteLlm2Encoder(SequenceEncoder):
+class NoteLlm2Encoder(SequenceEncoder[Parts]):
     """NoteLLM-2. Instructions are not used; queries and documents are encoded alike. Thread-safe.
 
-    Args:
-        model: the loaded model.
-        tokenizer: with the checkpoint's own post-processor.
-        pictures: the preprocessing.
-        identity: what the encoder names itself with.
-        limits: of pictures.
-        options: of the engine.
+    The parts are a `NoteModel`, the tokenizer with the checkpoint's own post-processor, and `ClipPictures`.
     """
-
-    def __init__(
-        self,
-        model: NoteModel,
-        tokenizer: Tokenizer,
-        pictures: ClipPictures,
-        *,
-        identity: EncoderIdentity,
-        limits: MediaLimits | None = None,
-        options: EngineOptions | None = None,
-    ) -> None:
-        super().__init__(identity=identity, device=model.device, limits=limits, options=options)
-        self._model = model
-        self._tokenizer = tokenizer
-        self._pictures = pictures
-        self._image, self._embedding = (tokenizer.token_to_id(mark) for mark in (IMAGE_TOKEN, EMBEDDING_TOKEN))
 
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
         """One unit: the whole content.
@@ -92,16 +69,16 @@ class NoteLlm2Encoder(SequenceEncoder):
         images = request.content.images
         tokens = self._tokens(request.content)
         pictures = tuple(self._pixels(image) for image in images)
-        is_picture = tokens == self._image
-        counts = np.where(is_picture, self._model.tokens_a_picture, 1)
+        is_picture = tokens == self._mark(IMAGE_TOKEN)
+        counts = np.where(is_picture, self._checkpoint.model.tokens_a_picture, 1)
         tokens, is_picture = np.repeat(tokens, counts), np.repeat(is_picture, counts)
         # The mark may have no row in the model: it was added to the tokenizer, and a state takes its place.
         tokens = np.where(is_picture, 0, tokens)
-        if tokens.max() >= self._model.vocabulary or len(tokens) > self._model.longest:
+        if tokens.max() >= self._checkpoint.model.vocabulary or len(tokens) > self._checkpoint.model.longest:
             raise InputError("the item has more tokens, or others, than the model knows: shorten it")
         last = len(tokens) - 1
         if request.content.modality == "image":
-            last = int(np.flatnonzero(tokens == self._embedding)[0]) - 1
+            last = int(np.flatnonzero(tokens == self._mark(EMBEDDING_TOKEN))[0]) - 1
         key = hashlib.sha256(f"{last}\n".encode() + tokens.tobytes() + is_picture.tobytes())
         for picture in pictures:
             key.update(picture.tobytes())
@@ -111,25 +88,34 @@ class NoteLlm2Encoder(SequenceEncoder):
     def forward(self, kind: str, payloads: Sequence[Note]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
-        return self._model(payloads)
+        vectors: FloatArray = self._checkpoint.model(payloads)
+        return vectors
 
     def _tokens(self, content: Content) -> NDArray[np.int64]:
         """The note with what the post-processor adds, and the closing request, which was tokenised by itself."""
-        note = self._tokenizer.encode(render(content), add_special_tokens=True).ids
-        ending = self._tokenizer.encode(_COMPRESS, add_special_tokens=False).ids
+        note = self._checkpoint.reader.encode(render(content), add_special_tokens=True).ids
+        ending = self._checkpoint.reader.encode(_COMPRESS, add_special_tokens=False).ids
         tokens = np.asarray([*note, *ending], dtype=np.int64)
         pictures = len(content.images)
-        seen, compressed = (int(np.count_nonzero(tokens == mark)) for mark in (self._image, self._embedding))
+        seen, compressed = (
+            int(np.count_nonzero(tokens == mark)) for mark in map(self._mark, (IMAGE_TOKEN, EMBEDDING_TOKEN))
+        )
         if (seen, compressed) != (pictures, 1 if pictures else 0):
             raise InputError(
                 f"the text holds {IMAGE_TOKEN} or {EMBEDDING_TOKEN}, which are the model's marks: take it out"
             )
         return tokens
 
+    def _mark(self, mark: str) -> int:
+        number: int = self._checkpoint.reader.token_to_id(mark)
+        return number
+
     def _pixels(self, image: Image) -> NDArray[np.float32]:
-        pixels = self._pictures(open_image(image, limits=self._limits)).astype(np.float32) / 255
-        standard = (pixels - np.asarray(self._pictures.mean, np.float32)) / np.asarray(self._pictures.std, np.float32)
-        return np.ascontiguousarray(standard.transpose(2, 0, 1))
+        pictures: ClipPictures = self._checkpoint.pictures
+        pixels = pictures(open_image(image, limits=self._limits)).astype(np.float32) / 255
+        standard = (pixels - np.asarray(pictures.mean, np.float32)) / np.asarray(pictures.std, np.float32)
+        planes: NDArray[np.float32] = np.ascontiguousarray(standard.transpose(2, 0, 1))
+        return planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +170,7 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
                 f"the tokenizer of {folder} has no token {mark}: give the one that the model was trained with"
             )
     files = [*weight_files(folder), folder / CONFIG, folder / "tokenizer.json"]
-    identity = EncoderIdentity(absolute(spec), files_sha256(files, recipe=f"notellm2 {RECIPE_VERSION}"), model.dim)
-    return NoteLlm2Encoder(
-        model,
-        tokenizer,
-        ClipPictures(size=model.picture_side, round_offset=True),
-        identity=identity,
-        limits=limits,
-        options=engine_options(options),
-    )
+    fingerprint = files_sha256(files, recipe=f"notellm2 {RECIPE_VERSION}")
+    pictures = ClipPictures(size=model.picture_side, round_offset=True)
+    parts = Parts(model, tokenizer, pictures, chosen, fingerprint, model.dim)
+    return NoteLlm2Encoder(parts, spec=absolute(spec), limits=limits, options=engine_options(options))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from mmseek._types import EncodeRequest, EncoderIdentity, Image
+from mmseek._types import EncodeRequest, Image
 from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.sequence import SEQUENCE, SequenceEncoder
@@ -111,7 +111,7 @@ class Sequence1D:
     pooled: tuple[int, int]
 
 
-class QwenVLEncoder(SequenceEncoder):
+class QwenVLEncoder(SequenceEncoder[Checkpoint]):
     """Vectors of texts, pictures and any sequence of both, L2-normalised; by default the last state. Thread-safe.
 
     Args:
@@ -134,9 +134,7 @@ class QwenVLEncoder(SequenceEncoder):
         options: EngineOptions | None = None,
         padding: PaddingSide = "right",
     ) -> None:
-        identity = EncoderIdentity(spec=spec, fingerprint=checkpoint.fingerprint, dim=checkpoint.dim)
-        super().__init__(identity=identity, device=checkpoint.device, limits=limits, options=options)
-        self._checkpoint = checkpoint
+        super().__init__(checkpoint, spec=spec, limits=limits, options=options)
         self._padding = padding
 
     @abstractmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,18 +22,55 @@ if TYPE_CHECKING:
 
     Scalar = TypeVar("Scalar", bound=np.generic)
 
-__all__ = ["SEQUENCE", "SequenceEncoder", "last_token_vectors", "padded"]
+__all__ = ["SEQUENCE", "Loaded", "Parts", "SequenceEncoder", "last_token_vectors", "padded"]
 
 # The kind of a unit that is a whole content.
 SEQUENCE: Final = "sequence"
 
 
-class SequenceEncoder(EngineEncoder):
+class Loaded(Protocol):
+    """A model that was loaded: where it is, a hash of its files and recipe, and the length of its vectors."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What most families load.
+
+    Args:
+        model: on `device`.
+        reader: of prompts, a tokenizer mostly.
+        pictures: the preprocessing.
+        device: a torch device.
+        fingerprint: see `EncoderIdentity`.
+        dim: length of the vectors.
+    """
+
+    model: Any
+    reader: Any
+    pictures: Any
+    device: str
+    fingerprint: str
+    dim: int
+
+
+Checkpoint = TypeVar("Checkpoint", bound=Loaded)
+
+
+class SequenceEncoder(EngineEncoder, Generic[Checkpoint]):
     """Runs a model over sequences of tokens, one a content. Thread-safe.
 
     Args:
-        identity: what the encoder names itself with.
-        device: where the model is.
+        checkpoint: the loaded model.
+        spec: the spec that it names itself with.
         limits: of pictures.
         options: of the engine.
     """
@@ -44,14 +82,15 @@ class SequenceEncoder(EngineEncoder):
 
     def __init__(
         self,
+        checkpoint: Checkpoint,
         *,
-        identity: EncoderIdentity,
-        device: str,
+        spec: str,
         limits: MediaLimits | None = None,
         options: EngineOptions | None = None,
     ) -> None:
-        self._identity = identity
-        self._device = device
+        self._checkpoint = checkpoint
+        self._device = checkpoint.device
+        self._identity = EncoderIdentity(spec, checkpoint.fingerprint, checkpoint.dim)
         self._limits = limits or MediaLimits()
         super().__init__(options)
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmseek._types import EncodeRequest, EncoderIdentity
+from mmseek._types import EncodeRequest
 from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.phi3_v import CONFIG, Phi3V, Tiled, read_phi3_v, tiled
+from mmseek.embed.phi3_v import CONFIG, Tiled, read_phi3_v, tiled
 from mmseek.embed.qwen_vl import colours, engine_options, load_tokenizer, picture_settings
-from mmseek.embed.sequence import SequenceEncoder, last_token_vectors, padded
+from mmseek.embed.sequence import Parts, SequenceEncoder, last_token_vectors, padded
 from mmseek.embed.vlm2vec import prompt_of
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits, open_image
@@ -34,7 +34,6 @@ from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
     from mmseek._types import FloatArray, Image
 
@@ -68,17 +67,10 @@ class _Inputs:
     pictures: tuple[Tiled, ...]
 
 
-class Vlm2VecPhiEncoder(SequenceEncoder):
+class Vlm2VecPhiEncoder(SequenceEncoder[Parts]):
     """VLM2Vec on Phi-3.5-V. Queries and documents differ by their instructions only. Thread-safe.
 
-    Args:
-        model: on `device`.
-        tokenizer: with the checkpoint's own post-processor.
-        pictures: the preprocessing.
-        identity: what the encoder names itself with.
-        device: where the model is.
-        limits: of pictures.
-        options: of the engine.
+    The parts are a `Phi3V`, the tokenizer with the checkpoint's own post-processor, and `PhiPictures`.
     """
 
     kinds = (_SHORT, _LONG)
@@ -86,20 +78,9 @@ class Vlm2VecPhiEncoder(SequenceEncoder):
     cpu_budget = Budget(3072)
 
     def __init__(
-        self,
-        model: Phi3V,
-        tokenizer: Tokenizer,
-        pictures: PhiPictures,
-        *,
-        identity: EncoderIdentity,
-        device: str,
-        limits: MediaLimits | None = None,
-        options: EngineOptions | None = None,
+        self, checkpoint: Parts, *, spec: str, limits: MediaLimits | None = None, options: EngineOptions | None = None
     ) -> None:
-        super().__init__(identity=identity, device=device, limits=limits, options=options)
-        self._model = model
-        self._tokenizer = tokenizer
-        self._pictures = pictures
+        super().__init__(checkpoint, spec=spec, limits=limits, options=options)
         # The language model keeps the factors that it turned positions by last.
         self._turn = threading.Lock()
 
@@ -120,13 +101,13 @@ class Vlm2VecPhiEncoder(SequenceEncoder):
         if len(texts) != len(images) + 1:
             raise InputError(f"the text holds {_MARK}, which is the model's mark for a picture: take it out")
         pictures = tuple(self._tiled(image) for image in images)
-        pieces = [self._tokenizer.encode(text, add_special_tokens=True).ids for text in texts]
+        pieces = [self._checkpoint.reader.encode(text, add_special_tokens=True).ids for text in texts]
         tokens, places = [*pieces[0]], [False] * len(pieces[0])
         for picture, piece in zip(pictures, pieces[1:], strict=True):
-            states = self._model.states_of(picture)
+            states = self._checkpoint.model.states_of(picture)
             tokens += [0] * states + piece
             places += [True] * states + [False] * len(piece)
-        config = self._model.language.config
+        config = self._checkpoint.model.language.config
         if len(tokens) > config.max_position_embeddings:
             most = config.max_position_embeddings
             raise InputError(f"the item has {len(tokens)} tokens and the model takes {most}: shorten it")
@@ -148,12 +129,18 @@ class Vlm2VecPhiEncoder(SequenceEncoder):
             if pictures:
                 places, _, _ = padded([payload.is_picture for payload in payloads])
                 with torch.inference_mode():
-                    extra["pictures"] = self._model.look(pictures, self._pictures.mean, self._pictures.std)
+                    extra["pictures"] = self._checkpoint.model.look(
+                        pictures, self._checkpoint.pictures.mean, self._checkpoint.pictures.std
+                    )
                 extra["is_picture"] = torch.from_numpy(places).to(self._device)
-            return last_token_vectors(self._model, [payload.tokens for payload in payloads], self._device, **extra)
+            return last_token_vectors(
+                self._checkpoint.model, [payload.tokens for payload in payloads], self._device, **extra
+            )
 
     def _tiled(self, image: Image) -> Tiled:
-        return tiled(open_image(image, limits=self._limits), self._model.side, self._pictures.crops)
+        return tiled(
+            open_image(image, limits=self._limits), self._checkpoint.model.side, self._checkpoint.pictures.crops
+        )
 
 
 def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Vlm2VecPhiEncoder:
@@ -169,19 +156,14 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     pictures_file, settings = picture_settings(folder)
     files = [*weight_files(folder), folder / CONFIG, folder / "tokenizer.json", pictures_file]
     fingerprint = files_sha256(files, recipe=f"vlm2vec phi3_v {RECIPE_VERSION}")
-    return Vlm2VecPhiEncoder(
-        model,
-        load_tokenizer(folder, None),
-        PhiPictures(
-            crops=int(settings.get("num_crops", _CROPS)),
-            mean=_colours(settings, "image_mean", _MEAN, pictures_file),
-            std=_colours(settings, "image_std", _STD, pictures_file),
-        ),
-        identity=EncoderIdentity(absolute(spec), fingerprint, model.language.config.hidden_size),
-        device=chosen,
-        limits=limits,
-        options=engine_options(options),
+    pictures = PhiPictures(
+        crops=int(settings.get("num_crops", _CROPS)),
+        mean=_colours(settings, "image_mean", _MEAN, pictures_file),
+        std=_colours(settings, "image_std", _STD, pictures_file),
     )
+    tokenizer = load_tokenizer(folder, None)
+    parts = Parts(model, tokenizer, pictures, chosen, fingerprint, model.language.config.hidden_size)
+    return Vlm2VecPhiEncoder(parts, spec=absolute(spec), limits=limits, options=engine_options(options))
 
 
 def _colours(settings: Mapping[str, Any], key: str, default: tuple[float, ...], path: Any) -> tuple[float, ...]:

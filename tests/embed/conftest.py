@@ -14,7 +14,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from mmseek import Image
+from mmseek import EncodeRequest, Image
 from mmseek.embed.mini.encoder import MiniEncoder
 from mmseek.embed.mini.pictures import PictureTower
 from mmseek.embed.mini.text import TextTower
@@ -64,6 +64,20 @@ def picture() -> Callable[[int], Image]:
         return Image(data=buffer.getvalue())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[[Any, Sequence[EncodeRequest]], np.ndarray]:
+    """What an encoder makes of requests, (n, dim), none of which may fail."""
+
+    def encoded(encoder: Any, requests: Sequence[EncodeRequest]) -> np.ndarray:
+        rows = []
+        for one in encoder.stream(requests):
+            assert one.vector is not None, one.error
+            rows.append(one.vector)
+        return np.stack(rows)
+
+    return encoded
 
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())

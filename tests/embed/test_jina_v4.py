@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -21,6 +22,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.jina_v4 import JinaV4Encoder
 from mmseek.errors import InputError, ModelError, SpecError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -66,14 +69,6 @@ def load(folder: Path, task: str = "") -> JinaV4Encoder:
 @pytest.fixture(scope="session")
 def encoder(tiny_vlm: Callable[[str], Path]) -> JinaV4Encoder:
     return load(tiny_vlm("jina_v4"))
-
-
-def vectors(encoder: JinaV4Encoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 def adapted(folder: Path, task: str) -> Qwen2_5_VLModel:
@@ -122,7 +117,7 @@ def test_prompts(encoder: JinaV4Encoder, request_: EncodeRequest, text: str) -> 
 
 
 @pytest.mark.parametrize("task", ["retrieval", "text-matching"])
-def test_equal_to_plain_transformers(tiny_vlm: Callable[[str], Path], task: str) -> None:
+def test_equal_to_plain_transformers(tiny_vlm: Callable[[str], Path], task: str, vectors: Vectors) -> None:
     folder = tiny_vlm("jina_v4")
     expected = []
     for request, prompt in CASES[:ORIGINAL]:
@@ -145,7 +140,7 @@ def test_what_is_pooled(encoder: JinaV4Encoder) -> None:
     assert read == [[begin, end], both, [begin, end, begin, end]]
 
 
-def test_tasks_are_named(tiny_vlm: Callable[[str], Path], tmp_path: Path) -> None:
+def test_tasks_are_named(tiny_vlm: Callable[[str], Path], tmp_path: Path, vectors: Vectors) -> None:
     folder = tiny_vlm("jina_v4")
     default, named, other = load(folder), load(folder, "#retrieval"), load(folder, "#text-matching")
     assert default.identity == named.identity
@@ -160,7 +155,7 @@ def test_tasks_are_named(tiny_vlm: Callable[[str], Path], tmp_path: Path) -> Non
         load_encoder("jina-v4")
 
 
-def test_batches_change_nothing(encoder: JinaV4Encoder) -> None:
+def test_batches_change_nothing(encoder: JinaV4Encoder, vectors: Vectors) -> None:
     single = np.concatenate([vectors(encoder, [request]) for request in REQUESTS])
     assert np.abs(single @ single.T - np.eye(len(single))).max() < 0.9999
     order = [3, 0, 6, 2, 1, 4, 5, 0]

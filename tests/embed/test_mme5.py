@@ -21,6 +21,8 @@ from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.mme5 import MmE5Encoder, render
 from mmseek.errors import InputError, ModelError
 
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
+
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 
 
@@ -60,14 +62,6 @@ def encoder(tiny_vlm: Callable[[str], Path]) -> MmE5Encoder:
     made = load_encoder(f"mme5:{tiny_vlm('mllama')}", device="cpu")
     assert isinstance(made, MmE5Encoder)
     return made
-
-
-def vectors(encoder: MmE5Encoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 class Plain:
@@ -132,20 +126,20 @@ def test_the_mark_of_the_beginning_stands_twice(encoder: MmE5Encoder) -> None:
     assert image[:3].tolist() == [256, 258, 256]
 
 
-def test_equal_to_plain_transformers(encoder: MmE5Encoder, plain: Plain) -> None:
+def test_equal_to_plain_transformers(encoder: MmE5Encoder, plain: Plain, vectors: Vectors) -> None:
     expected = np.stack([plain(text, request.content.images) for request, text in CASES])
     np.testing.assert_allclose(vectors(encoder, REQUESTS), expected, atol=1e-5)
     assert np.abs(expected @ expected.T - np.eye(len(expected))).max() < 0.9999
 
 
 def test_what_comes_out_of_the_layers_is_something_else(
-    encoder: MmE5Encoder, plain: Plain, monkeypatch: pytest.MonkeyPatch
+    encoder: MmE5Encoder, plain: Plain, monkeypatch: pytest.MonkeyPatch, vectors: Vectors
 ) -> None:
-    monkeypatch.setattr(encoder._model.vision_model, "intermediate_layers_indices", [1, 2])
+    monkeypatch.setattr(encoder._checkpoint.model.vision_model, "intermediate_layers_indices", [1, 2])
     assert float(vectors(encoder, REQUESTS[2:3])[0] @ plain(CASES[2][1], REQUESTS[2].content.images)) < 0.999
 
 
-def test_batches_change_nothing(encoder: MmE5Encoder) -> None:
+def test_batches_change_nothing(encoder: MmE5Encoder, vectors: Vectors) -> None:
     single = np.concatenate([vectors(encoder, [request]) for request in REQUESTS])
     order = [3, 0, 6, 2, 1, 4, 5, 0]
     np.testing.assert_allclose(vectors(encoder, [REQUESTS[n] for n in order]), single[order], atol=1e-5)

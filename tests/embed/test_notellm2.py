@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -25,6 +26,8 @@ from transformers import (
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.notellm2 import NoteLlm2Encoder, render
 from mmseek.errors import InputError, ModelError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 
 def picture(width: int, height: int) -> Image:
@@ -57,14 +60,6 @@ def encoder(tiny_vlm: Callable[[str], Path]) -> NoteLlm2Encoder:
     made = load_encoder(f"notellm2:{tiny_vlm('notellm2')}", device="cpu")
     assert isinstance(made, NoteLlm2Encoder)
     return made
-
-
-def vectors(encoder: NoteLlm2Encoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 class Plain:
@@ -121,7 +116,9 @@ def test_prompts(request_: EncodeRequest, text: str) -> None:
     assert render(request_.content) == text
 
 
-def test_equal_to_the_authors_computation(encoder: NoteLlm2Encoder, tiny_vlm: Callable[[str], Path]) -> None:
+def test_equal_to_the_authors_computation(
+    encoder: NoteLlm2Encoder, tiny_vlm: Callable[[str], Path], vectors: Vectors
+) -> None:
     plain = Plain(tiny_vlm("notellm2"))
     expected = [plain(text, request.content.images[0]) for request, text in CASES[:3]]
     both, pictures = np.stack([one for one, _ in expected]), np.stack([other for _, other in expected])
@@ -132,7 +129,9 @@ def test_equal_to_the_authors_computation(encoder: NoteLlm2Encoder, tiny_vlm: Ca
     assert float(pictures[2] @ both[2]) < 0.999
 
 
-def test_a_text_alone_has_nothing_fused(encoder: NoteLlm2Encoder, tiny_vlm: Callable[[str], Path]) -> None:
+def test_a_text_alone_has_nothing_fused(
+    encoder: NoteLlm2Encoder, tiny_vlm: Callable[[str], Path], vectors: Vectors
+) -> None:
     plain = Plain(tiny_vlm("notellm2"))
     ids = plain.tokenizer.encode(CASES[3][1]).ids + plain.tokenizer.encode("，压缩为一个词：“").ids[1:]
     with torch.no_grad():
@@ -141,7 +140,7 @@ def test_a_text_alone_has_nothing_fused(encoder: NoteLlm2Encoder, tiny_vlm: Call
     np.testing.assert_allclose(vectors(encoder, REQUESTS[3:4])[0], expected, atol=1e-5)
 
 
-def test_batches_change_nothing(encoder: NoteLlm2Encoder) -> None:
+def test_batches_change_nothing(encoder: NoteLlm2Encoder, vectors: Vectors) -> None:
     single = np.concatenate([vectors(encoder, [request]) for request in REQUESTS])
     assert np.abs(single @ single.T - np.eye(len(single))).max() < 0.9999
     order = [3, 0, 2, 1, 4, 0]

@@ -3,8 +3,9 @@
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -18,6 +19,8 @@ from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.batching import Budget
 from mmseek.embed.qwen_vl import QwenVLEncoder
 from mmseek.errors import InputError, MediaError, ModelError, SpecError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 CLASSES = {"qwen2_vl": Qwen2VLModel, "qwen2_5_vl": Qwen2_5_VLModel, "qwen3_vl": Qwen3VLModel}
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
@@ -50,14 +53,6 @@ def load(family: str, folder: Path) -> QwenVLEncoder:
     encoder = load_encoder(f"{family}:{folder}", device="cpu")
     assert isinstance(encoder, QwenVLEncoder)
     return encoder
-
-
-def vectors(encoder: QwenVLEncoder, requests: list[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 def plain(encoder: QwenVLEncoder, family: str, folder: Path, kind: str, request: EncodeRequest) -> np.ndarray:
@@ -93,7 +88,9 @@ def plain(encoder: QwenVLEncoder, family: str, folder: Path, kind: str, request:
 
 
 @pytest.mark.parametrize(("family", "kind"), SPECS)
-def test_equal_to_plain_transformers(checkpoint: Callable[[str], Path], family: str, kind: str) -> None:
+def test_equal_to_plain_transformers(
+    checkpoint: Callable[[str], Path], family: str, kind: str, vectors: Vectors
+) -> None:
     folder = checkpoint(kind)
     encoder = load(family, folder)
     expected = np.stack([plain(encoder, family, folder, kind, request) for request in REQUESTS])
@@ -101,7 +98,7 @@ def test_equal_to_plain_transformers(checkpoint: Callable[[str], Path], family: 
 
 
 @pytest.mark.parametrize(("family", "kind"), SPECS)
-def test_batches_change_nothing(checkpoint: Callable[[str], Path], family: str, kind: str) -> None:
+def test_batches_change_nothing(checkpoint: Callable[[str], Path], family: str, kind: str, vectors: Vectors) -> None:
     encoder = load(family, checkpoint(kind))
     single = np.concatenate([vectors(encoder, [request]) for request in REQUESTS])
     assert np.abs(single @ single.T - np.eye(len(single))).max() < 0.99  # they are all different
@@ -114,7 +111,7 @@ def test_batches_change_nothing(checkpoint: Callable[[str], Path], family: str, 
 
 
 @pytest.mark.parametrize(("family", "kind"), SPECS)
-def test_half_precision(checkpoint: Callable[[str], Path], family: str, kind: str) -> None:
+def test_half_precision(checkpoint: Callable[[str], Path], family: str, kind: str, vectors: Vectors) -> None:
     encoder = load(family, checkpoint(kind))
     full = vectors(encoder, REQUESTS)
     assert full.dtype == np.float32
@@ -124,7 +121,9 @@ def test_half_precision(checkpoint: Callable[[str], Path], family: str, kind: st
     assert 0.98 < (full * half).sum(axis=1).min() < 0.99999
 
 
-def test_flat_and_grid_positions_differ(checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flat_and_grid_positions_differ(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, vectors: Vectors
+) -> None:
     from mmseek.models.qwen_vl_inputs import grid_positions
 
     encoder = load("vlm2vec", checkpoint("qwen2_vl"))
@@ -148,13 +147,13 @@ def test_a_token_that_the_post_processor_appends(checkpoint: Callable[[str], Pat
     assert without.identity.fingerprint != with_end.identity.fingerprint
 
 
-def test_an_empty_item(checkpoint: Callable[[str], Path]) -> None:
+def test_an_empty_item(checkpoint: Callable[[str], Path], vectors: Vectors) -> None:
     encoder = load("qwen3-vl", checkpoint("qwen3_vl"))
     empty, null = vectors(encoder, [EncodeRequest(Content(())), EncodeRequest(Content.of("NULL"))])
     np.testing.assert_allclose(empty, null, atol=1e-6)
 
 
-def test_a_bad_item_fails_alone(checkpoint: Callable[[str], Path]) -> None:
+def test_a_bad_item_fails_alone(checkpoint: Callable[[str], Path], vectors: Vectors) -> None:
     encoder = load("vlm2vec", checkpoint("qwen2_vl"))
     bad = [
         EncodeRequest(Content.of(Image(data=b"no picture"))),
@@ -260,7 +259,7 @@ def test_weights_that_are_missing(checkpoint: Callable[[str], Path], tmp_path: P
     ],
 )
 def test_the_names_in_published_weights(
-    checkpoint: Callable[[str], Path], tmp_path: Path, family: str, kind: str, names: dict[str, str]
+    checkpoint: Callable[[str], Path], tmp_path: Path, family: str, kind: str, names: dict[str, str], vectors: Vectors
 ) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -281,7 +280,9 @@ def test_the_names_in_published_weights(
     np.testing.assert_allclose(vectors(load(family, folder), REQUESTS[2:3]), expected, atol=1e-6)
 
 
-def test_pictures_described_in_the_processors_file(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_pictures_described_in_the_processors_file(
+    checkpoint: Callable[[str], Path], tmp_path: Path, vectors: Vectors
+) -> None:
     folder = tmp_path / "newer"
     shutil.copytree(checkpoint("qwen2_vl"), folder)
     (folder / "preprocessor_config.json").unlink()

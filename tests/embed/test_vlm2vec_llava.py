@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -15,6 +16,8 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.vlm2vec_llava import Vlm2VecLlavaEncoder
 from mmseek.errors import InputError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 GRIDS = [[28, 56], [56, 28], [56, 56]]
@@ -46,14 +49,6 @@ def encoder(tiny_vlm: Callable[[str], Path]) -> Vlm2VecLlavaEncoder:
     made = load_encoder(f"vlm2vec:{tiny_vlm('llava_next')}", device="cpu")
     assert isinstance(made, Vlm2VecLlavaEncoder)
     return made
-
-
-def vectors(encoder: Vlm2VecLlavaEncoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 @pytest.fixture(scope="session")
@@ -103,12 +98,12 @@ def test_one_mark_of_the_beginning(encoder: Vlm2VecLlavaEncoder) -> None:
         assert tokens.count(256) == 1
 
 
-def test_equal_to_plain_transformers(encoder: Vlm2VecLlavaEncoder, expected: np.ndarray) -> None:
+def test_equal_to_plain_transformers(encoder: Vlm2VecLlavaEncoder, expected: np.ndarray, vectors: Vectors) -> None:
     np.testing.assert_allclose(vectors(encoder, REQUESTS), expected, atol=1e-5)
     assert np.abs(expected @ expected.T - np.eye(len(expected))).max() < 0.9999
 
 
-def test_batches_change_nothing(encoder: Vlm2VecLlavaEncoder, expected: np.ndarray) -> None:
+def test_batches_change_nothing(encoder: Vlm2VecLlavaEncoder, expected: np.ndarray, vectors: Vectors) -> None:
     order = [3, 0, 5, 2, 1, 4, 0]
     np.testing.assert_allclose(vectors(encoder, [REQUESTS[n] for n in order]), expected[order], atol=1e-5)
     payloads = [encoder.prepare(request)[0].payload for request in REQUESTS]

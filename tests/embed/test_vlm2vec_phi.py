@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -18,6 +19,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, Phi3Config, Phi3Mode
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.vlm2vec_phi import Vlm2VecPhiEncoder
 from mmseek.errors import InputError, ModelError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 SIDE, CROPS, GRID = 28, 4, 2
@@ -49,14 +52,6 @@ def encoder(tiny_vlm: Callable[[str], Path]) -> Vlm2VecPhiEncoder:
     made = load_encoder(f"vlm2vec:{tiny_vlm('phi3_v')}", device="cpu")
     assert isinstance(made, Vlm2VecPhiEncoder)
     return made
-
-
-def vectors(encoder: Vlm2VecPhiEncoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 class Plain:
@@ -171,13 +166,13 @@ def test_the_mark_of_the_beginning_stands_before_every_text(encoder: Vlm2VecPhiE
     assert counts == [1, 1, 2, 2, 2, 3]
 
 
-def test_equal_to_the_original(encoder: Vlm2VecPhiEncoder, expected: np.ndarray) -> None:
+def test_equal_to_the_original(encoder: Vlm2VecPhiEncoder, expected: np.ndarray, vectors: Vectors) -> None:
     assert {encoder.prepare(request)[0].kind for request in REQUESTS} == {"short", "long"}
     np.testing.assert_allclose(vectors(encoder, REQUESTS), expected, atol=1e-5)
     assert np.abs(expected @ expected.T - np.eye(len(expected))).max() < 0.9999
 
 
-def test_batches_change_nothing(encoder: Vlm2VecPhiEncoder, expected: np.ndarray) -> None:
+def test_batches_change_nothing(encoder: Vlm2VecPhiEncoder, expected: np.ndarray, vectors: Vectors) -> None:
     order = [3, 0, 5, 2, 1, 4, 0]
     np.testing.assert_allclose(vectors(encoder, [REQUESTS[n] for n in order]), expected[order], atol=1e-5)
     payloads = [encoder.prepare(request)[0].payload for request in REQUESTS[:5]]

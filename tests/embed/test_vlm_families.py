@@ -20,6 +20,8 @@ from mmseek.cli import run
 from mmseek.embed.detect import detect
 from mmseek.errors import InputError
 
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
+
 # Family and the kind of its tiny checkpoint, and the mark of a picture in its prompt. mm-embed has its own tests for
 # the same; e5-v and notellm2 have fixed forms, whose texts and pictures are no sequence.
 IN_ORDER = {
@@ -70,16 +72,10 @@ def encoder(tiny_vlm: Callable[[str], Path]) -> Callable[[str, str], Any]:
     return load
 
 
-def vectors(encoder: Any, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
-
-
 @pytest.mark.parametrize(("family", "kind"), FAMILIES)
-def test_all_kinds_of_items_in_one_call(encoder: Callable[[str, str], Any], family: str, kind: str) -> None:
+def test_all_kinds_of_items_in_one_call(
+    encoder: Callable[[str, str], Any], family: str, kind: str, vectors: Vectors
+) -> None:
     model = encoder(family, kind)
     single = np.concatenate([vectors(model, [request]) for request in REQUESTS])
     np.testing.assert_allclose(np.linalg.norm(single, axis=1), 1, atol=1e-5)
@@ -92,7 +88,9 @@ def test_all_kinds_of_items_in_one_call(encoder: Callable[[str, str], Any], fami
 
 
 @pytest.mark.parametrize(("family", "kind"), IN_ORDER)
-def test_parts_are_read_in_their_order(encoder: Callable[[str, str], Any], family: str, kind: str) -> None:
+def test_parts_are_read_in_their_order(
+    encoder: Callable[[str, str], Any], family: str, kind: str, vectors: Vectors
+) -> None:
     model = encoder(family, kind)
     prompt = re.sub(IN_ORDER[family, kind], "PICTURE", model.prompt(REQUESTS[INTERLEAVED.start]))
     order = re.findall(r"PICTURE|\bone|two|three", prompt)
@@ -114,6 +112,7 @@ def test_the_command(
     kind: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    vectors: Vectors,
 ) -> None:
     monkeypatch.setattr(program, "hush", lambda: None)  # of the whole process
     (tmp_path / "one.png").write_bytes(ONE.data or b"")

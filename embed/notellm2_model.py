@@ -73,22 +73,29 @@ class NoteModel:
         vision: Any,
         qformer: Any,
         queries: torch.Tensor,
-        projector: torch.nn.Module,
+        projector: Any,
         *,
         fusion: tuple[torch.Tensor, torch.Tensor] | None,
         reduction: torch.Tensor | None,
         device: str,
     ) -> None:
         self.device = device
-        # In one dtype, as the original's `half()` puts all of it into one.
-        self.dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        self._language = self._ready(language)
-        self._vision = self._ready(vision)
-        self._qformer = self._ready(qformer)
-        self._projector = self._ready(projector)
-        self._queries = self._moved(queries)
-        self._fusion = None if fusion is None else (self._moved(fusion[0]), self._moved(fusion[1]))
-        self._reduction = None if reduction is None else self._moved(reduction)
+        self._language, self._vision, self._qformer, self._projector = language, vision, qformer, projector
+        self._queries, self._fusion, self._reduction = queries, fusion, reduction
+        # In one type, as the original's `half()` puts all of it into one.
+        self.to(torch.bfloat16 if device.startswith("cuda") else torch.float32)
+
+    def to(self, dtype: torch.dtype) -> None:
+        """Put everything on the device and into one type of numbers."""
+        self.dtype = dtype
+        self._language = self._ready(self._language)
+        self._vision = self._ready(self._vision)
+        self._qformer = self._ready(self._qformer)
+        self._projector = self._ready(self._projector)
+        self._queries = self._moved(self._queries)
+        if self._fusion is not None:
+            self._fusion = (self._moved(self._fusion[0]), self._moved(self._fusion[1]))
+        self._reduction = None if self._reduction is None else self._moved(self._reduction)
 
     @property
     def tokens_a_picture(self) -> int:

@@ -32,7 +32,14 @@ CONFIG: Final = "config.json"
 _VISION: Final = "model.vision_embed_tokens."
 _TOWER: Final = ("img_processor.vision_model.", "img_processor.")
 # Of the language model's configuration: what transformers would read as code or as another model.
-_NOT_ITS_OWN: Final = ("auto_map", "architectures", "model_type", "img_processor", "embd_layer")
+_NOT_ITS_OWN: Final = (
+    "auto_map",
+    "architectures",
+    "model_type",
+    "img_processor",
+    "embd_layer",
+    "_attn_implementation",
+)
 
 
 @dataclass(frozen=True, slots=True)

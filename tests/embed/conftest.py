@@ -366,6 +366,7 @@ def _phi3_v(folder: Path) -> None:
     config = {
         **language,
         "model_type": "phi3_v",
+        "_attn_implementation": "flash_attention_2",
         "auto_map": {"AutoModelForCausalLM": "modeling_phi3_v.Phi3VForCausalLM"},
         "embd_layer": {**layer, "projection_cls": "mlp", "with_learnable_separator": True},
         "img_processor": {"name": "clip_vision_model", "layer_idx": -2},

@@ -59,7 +59,8 @@ class Plain:
 
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
-        own = {key: value for key, value in config.items() if key not in ("model_type", "auto_map", "embd_layer")}
+        others = ("model_type", "auto_map", "embd_layer", "_attn_implementation")
+        own = {key: value for key, value in config.items() if key not in others}
         own["rope_scaling"] = {
             "rope_type": "longrope",
             "short_factor": config["rope_scaling"]["short_factor"],

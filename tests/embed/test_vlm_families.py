@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.cli import app as program
@@ -97,6 +98,17 @@ def test_parts_are_read_in_their_order(
     assert order == ["one", "PICTURE", "two", "PICTURE", "three"]
     rows = vectors(model, REQUESTS[INTERLEAVED])
     assert (rows @ rows.T - 2 * np.eye(len(rows))).max() < 0.9999  # another order, another vector
+
+
+@pytest.mark.parametrize(("family", "kind"), FAMILIES)
+def test_half_precision(tiny_vlm: Callable[[str], Path], family: str, kind: str, vectors: Vectors) -> None:
+    """As on an accelerator, with the same parts in the smaller type."""
+    model = load_encoder(f"{family}:{tiny_vlm(kind)}", device="cpu")
+    full = vectors(model, REQUESTS)
+    model._checkpoint.model.to(torch.bfloat16)  # type: ignore[attr-defined]
+    half = vectors(model, REQUESTS)
+    assert half.dtype == np.float32
+    assert 0.97 < (full * half).sum(axis=1).min() < 0.99999
 
 
 @pytest.mark.parametrize(("kind", "family"), FOUND.items())

@@ -217,7 +217,9 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         raise ModelError(f"{folder} is a {kind} model, and mme5 runs mllama: use another family")
     model = load_model(folder, "MllamaForConditionalGeneration", chosen)
     vision = model.config.vision_config
-    # See the head of this file. The first layer's input is no layer's output, and no model asks for it.
+    # See the head of this file.
+    if 0 in vision.intermediate_layers_indices:
+        raise ModelError(f"{folder} asks for what goes into the first layer of its vision tower: use another model")
     model.vision_model.intermediate_layers_indices = [index - 1 for index in vision.intermediate_layers_indices]
     tokenizer = load_tokenizer(folder, None)
     marks = {IMAGE_TOKEN: model.config.image_token_index, BEGIN_TOKEN: model.config.text_config.bos_token_id}

@@ -146,6 +146,7 @@ def test_tasks_are_named(tiny_vlm: Callable[[str], Path], tmp_path: Path, vector
     assert default.identity == named.identity
     assert default.identity.spec == f"jina-v4:{folder}#retrieval"
     assert other.identity.fingerprint != default.identity.fingerprint
+    assert load_encoder(other.identity.spec, device="cpu").identity == other.identity  # as a collection opens it
     assert float(vectors(default, REQUESTS[2:3])[0] @ vectors(other, REQUESTS[2:3])[0]) < 0.999
     with pytest.raises(SpecError, match=r"no task 'poetry'.*retrieval, text-matching, code"):
         load(folder, "#poetry")

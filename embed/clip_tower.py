@@ -3,7 +3,6 @@ and not normalised, in float32."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,7 @@ from mmseek.embed.clip_layout import config_of, converted, is_original
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.errors import ModelError
 from mmseek.media import MediaLimits, open_image
-from mmseek.models.checkpoints import weight_files
+from mmseek.models.checkpoints import json_object, weight_files
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray, Image
@@ -84,10 +83,11 @@ class ClipTower:
         try:
             names = [name for path in weight_files(folder) for name in _names(path)]
             original = is_original(names)
-            open_clip = _read_json(folder / "open_clip_config.json") if original else {}
+            open_clip = json_object(folder / "open_clip_config.json", missing_ok=True) if original else {}
             model = _original_model(folder, open_clip.get("model_cfg")) if original else _transformers_model(folder)
             pictures = ClipPictures.from_config(
-                _read_json(folder / "preprocessor_config.json") | _colours(open_clip.get("preprocess_cfg", {})),
+                json_object(folder / "preprocessor_config.json", missing_ok=True)
+                | _colours(open_clip.get("preprocess_cfg", {})),
                 size=model.config.vision_config.image_size,
                 round_offset=openai_crop or bool(open_clip),
             )
@@ -162,7 +162,7 @@ def _original_model(folder: Path, open_clip: dict[str, Any] | None) -> Any:
 def _transformers_model(folder: Path) -> Any:
     from transformers import CLIPModel
 
-    kind = _read_json(folder / "config.json").get("model_type")
+    kind = json_object(folder / "config.json", missing_ok=True).get("model_type")
     if kind != "clip":
         raise ModelError(f"its config.json is of a model of type {kind!r}, not 'clip'")
     model, report = CLIPModel.from_pretrained(
@@ -185,13 +185,3 @@ def _tokenizer(folder: Path) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ModelError(f"{path.name} holds no JSON object: fetch it anew")
-    return value

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Detection", "detect", "load", "resolve"]
 
+# No family: what some backbones are as well, which `auto` does not run.
+_RERANKER: Final = "reranker"
 _BACKBONES: Final[Mapping[str, tuple[str, ...]]] = {
     "qwen2_vl": ("vlm2vec", "gme"),
     "qwen2_5_vl": ("vlm2vec",),
     "qwen3_vl": ("qwen3-vl",),
-    "llava_next": ("mm-embed", "e5-v"),
+    "llava_next": ("mm-embed", "e5-v", "vlm2vec"),
+    "mllama": ("mme5",),
+    "phi3_v": ("vlm2vec",),
 }
 # Read in names of folders and files, in lower case.
 _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
@@ -38,7 +42,11 @@ _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
     "mm-embed": re.compile(r"mm-?embed"),
     "e5-v": re.compile(r"e5-?v(?![a-z0-9])"),
     "uniir-clip-sf": re.compile(r"uniir|clip[_-]sf"),
+    "mme5": re.compile(r"mme5"),
+    _RERANKER: re.compile(r"rerank"),
 }
+# What config.json says of models whose weights are those of a plain backbone.
+_ARCHITECTURES: Final[Mapping[str, str]] = {"JinaEmbeddingsV4Model": "jina-v4", "MLlama": "notellm2"}
 _MODULES: Final = "modules.json"
 # A copy of the hub's lies in models--OWNER--NAME/snapshots/COMMIT, and many lie in NAME/checkpoint.
 _NAMES: Final = 3
@@ -67,7 +75,12 @@ def detect(path: str | Path, *, name: str | None = None) -> Detection:
     if not folder.is_dir():
         raise ModelError(f"the folder {folder} does not exist: check the path")
     config = folder / "config.json"
-    kind = json_object(config).get("model_type") if config.is_file() else None
+    said = json_object(config, missing_ok=True)
+    kind = said.get("model_type")
+    _refuse_reranker(folder, name, kind)
+    for architecture in said.get("architectures") or ():
+        if architecture in _ARCHITECTURES:
+            return Detection(_ARCHITECTURES[architecture], f"its config.json says {architecture}")
     if kind in _BACKBONES:
         return _backbone(folder, str(kind), name)
     if (folder / _MODULES).is_file():
@@ -122,6 +135,21 @@ def _backbone(folder: Path, kind: str, name: str | None) -> Detection:
     if len(choices) == 1:
         return Detection(choices[0], says)
     raise _ambiguous(folder, says, choices)
+
+
+def _refuse_reranker(folder: Path, name: str | None, kind: object) -> None:
+    """A reranker has an embedder's files.
+
+    Raises:
+        SpecError: the list of modules or the names say that it is one.
+    """
+    written = json_object(folder / "config_sentence_transformers.json", missing_ok=True).get("model_type")
+    if written == "CrossEncoder":
+        raise SpecError(f"{folder} is a CrossEncoder and gives no vectors: use it as --rerank cross-encoder:{folder}")
+    if kind == "qwen3_vl" and _hinted(folder, name, (*_BACKBONES["qwen3_vl"], _RERANKER)) == [_RERANKER]:
+        raise SpecError(
+            f"{folder} is a reranker by its names and gives no vectors: use it as --rerank qwen3-vl-reranker:{folder}"
+        )
 
 
 def _clip(folder: Path, name: str | None, kind: str | None) -> Detection:

@@ -12,20 +12,19 @@ The language model looks both ways. What stands before the query is read, and th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 
-from mmseek._types import EncodeRequest, EncoderIdentity
-from mmseek.embed.base import EngineEncoder
-from mmseek.embed.batching import Budget
+from mmseek._types import EncodeRequest, Image, Text
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.mm_embed_model import CONFIG, Batch, MmEmbedModel, read_config, read_model
+from mmseek.embed.mm_embed_model import CONFIG, Batch, read_config, read_model
 from mmseek.embed.qwen_vl import colours, engine_options, load_tokenizer, picture_settings
+from mmseek.embed.sequence import SEQUENCE, Parts, SequenceEncoder
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
@@ -36,21 +35,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from mmseek._types import Content, FloatArray, Image
+    from mmseek._types import Content, FloatArray
     from mmseek.embed.clip_pictures import Pixels
 
 __all__ = ["IMAGE_TOKEN", "RECIPE_VERSION", "MmEmbedEncoder", "Reader", "load", "render"]
 
 # To be raised by any change that gives other vectors from the same weights.
-RECIPE_VERSION: Final = 1
+RECIPE_VERSION: Final = 2
 IMAGE_TOKEN: Final = "<image>"  # noqa: S105 - a token of text
 PAD_TOKEN: Final = "<pad>"  # noqa: S105 - a token of text
 # As the tokenizer counts, with one token a picture.
 MAX_TOKENS: Final = 512
 _QUERY: Final = "Query: "
-_KIND: Final = "sequence"
-_CPU_BUDGET: Final = Budget(2048)
-_GPU_BUDGET: Final = Budget(16384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,43 +123,8 @@ class Reader:
         return [self.begin, *self.tokenizer.encode(text, add_special_tokens=False).ids, self.end]
 
 
-class MmEmbedEncoder(EngineEncoder):
-    """MM-Embed. Thread-safe.
-
-    Args:
-        model: the loaded model.
-        reader: of prompts.
-        pictures: the preprocessing.
-        identity: what the encoder names itself with.
-        limits: of pictures.
-        options: of the engine.
-    """
-
-    def __init__(
-        self,
-        model: MmEmbedModel,
-        reader: Reader,
-        pictures: ClipPictures,
-        *,
-        identity: EncoderIdentity,
-        limits: MediaLimits | None = None,
-        options: EngineOptions | None = None,
-    ) -> None:
-        self._model = model
-        super().__init__(options)
-        self._reader = reader
-        self._pictures = pictures
-        self._identity = identity
-        self._limits = limits or MediaLimits()
-
-    @property
-    def identity(self) -> EncoderIdentity:
-        return self._identity
-
-    @property
-    def budgets(self) -> Mapping[str, Budget]:
-        """By tokens, a picture's included, padded to the longest."""
-        return {_KIND: _CPU_BUDGET if self._model.device == "cpu" else _GPU_BUDGET}
+class MmEmbedEncoder(SequenceEncoder[Parts]):
+    """MM-Embed. Thread-safe. The parts are an `MmEmbedModel`, a `Reader` and `ClipPictures`."""
 
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
         """One unit: the whole content.
@@ -174,19 +135,19 @@ class MmEmbedEncoder(EngineEncoder):
         """
         prompt = render(request)
         images = request.content.images
-        tokens, is_picture, left_out = self._reader(prompt, len(images))
+        tokens, is_picture, left_out = self._checkpoint.reader(prompt, len(images))
         pictures = tuple(self._pixels(image) for image in images)
         key = hashlib.sha256(f"{left_out}\n".encode() + tokens.tobytes() + is_picture.tobytes())
         for picture in pictures:
             key.update(picture.tobytes())
         payload = _Sequence(tokens, is_picture, left_out, pictures)
-        return [Unit(_KIND, payload, cost=len(tokens), key=key.digest())]
+        return [Unit(SEQUENCE, payload, cost=len(tokens), key=key.digest())]
 
     def forward(self, kind: str, payloads: Sequence[_Sequence]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
         shape = (len(payloads), max(len(payload.tokens) for payload in payloads))
-        tokens = np.full(shape, self._reader.end, dtype=np.int64)
+        tokens = np.full(shape, self._checkpoint.reader.end, dtype=np.int64)
         attended, pooled, picture = (np.zeros(shape, dtype=np.int64) for _ in range(3))
         for row, payload in enumerate(payloads):
             length = len(payload.tokens)
@@ -194,27 +155,23 @@ class MmEmbedEncoder(EngineEncoder):
             picture[row, :length], pooled[row, payload.left_out : length] = payload.is_picture, 1
         pixels = [pixels for payload in payloads for pixels in payload.pictures]
         batch = Batch(tokens, attended, pooled, picture, self._standardised(pixels) if pixels else None)
-        vectors: FloatArray = self._model(batch).numpy()
+        vectors: FloatArray = self._checkpoint.model(batch).numpy()
         return vectors
 
-    def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        """The only unit's vector."""
-        del request, units
-        return vectors[0]
-
     def _pixels(self, image: Image) -> Pixels:
-        return self._pictures(open_image(image, limits=self._limits))
+        pixels: Pixels = self._checkpoint.pictures(open_image(image, limits=self._limits))
+        return pixels
 
     def _standardised(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """(n, 3, side, side), float32."""
-        device = self._model.device
+        device = self._checkpoint.model.device
         values = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() * (1 / 255)
-        mean = torch.tensor(self._pictures.mean, device=device).view(3, 1, 1)
-        return (values - mean) / torch.tensor(self._pictures.std, device=device).view(3, 1, 1)
+        mean = torch.tensor(self._checkpoint.pictures.mean, device=device).view(3, 1, 1)
+        return (values - mean) / torch.tensor(self._checkpoint.pictures.std, device=device).view(3, 1, 1)
 
 
 def render(request: EncodeRequest) -> str:
-    """What the model reads: pictures first, one `<image>` and a line break each, then the texts, joined by line breaks.
+    """What the model reads: the parts in their order, a line break after each picture and between a text and the next.
 
     Raises:
         InputError: there is nothing to encode.
@@ -222,7 +179,10 @@ def render(request: EncodeRequest) -> str:
     content: Content = request.content
     if content.is_empty:
         raise InputError("an item has neither text nor image: give at least one")
-    body = f"{IMAGE_TOKEN}\n" * len(content.images) + content.text
+    parts = [part.text if isinstance(part, Text) else IMAGE_TOKEN for part in content.parts]
+    body = "\n".join(part for part in parts if part)
+    if isinstance(content.parts[-1], Image):
+        body += "\n"
     if request.role == "document":
         return body
     if not request.instruction:
@@ -253,25 +213,21 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         [*weight_files(folder), folder / CONFIG, folder / "tokenizer.json", pictures_file],
         recipe=f"mm-embed {RECIPE_VERSION} {MAX_TOKENS} {config.recipe}",
     )
-    return MmEmbedEncoder(
-        read_model(folder, config, chosen),
-        Reader(
-            tokenizer=tokenizer,
-            begin=text.bos_token_id,
-            end=text.eos_token_id,
-            picture=picture,
-            pad=tokenizer.token_to_id(PAD_TOKEN),
-            vocabulary=text.vocab_size,
-            patches=patches,
-        ),
-        ClipPictures(
-            size=vision.image_size,
-            mean=colours(pictures, "image_mean", pictures_file),
-            std=colours(pictures, "image_std", pictures_file),
-            resample=int(pictures.get("resample", 3)),
-            squash=True,
-        ),
-        identity=EncoderIdentity(spec=absolute(spec), fingerprint=fingerprint, dim=text.hidden_size),
-        limits=limits,
-        options=engine_options(options),
+    reader = Reader(
+        tokenizer=tokenizer,
+        begin=text.bos_token_id,
+        end=text.eos_token_id,
+        picture=picture,
+        pad=tokenizer.token_to_id(PAD_TOKEN),
+        vocabulary=text.vocab_size,
+        patches=patches,
     )
+    squares = ClipPictures(
+        size=vision.image_size,
+        mean=colours(pictures, "image_mean", pictures_file),
+        std=colours(pictures, "image_std", pictures_file),
+        resample=int(pictures.get("resample", 3)),
+        squash=True,
+    )
+    parts = Parts(read_model(folder, config, chosen), reader, squares, chosen, fingerprint, text.hidden_size)
+    return MmEmbedEncoder(parts, spec=absolute(spec), limits=limits, options=engine_options(options))

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from mmseek._types import EncodeRequest, EncoderIdentity, Image
-from mmseek.embed.base import EngineEncoder
+from mmseek._types import EncodeRequest, Image
 from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
+from mmseek.embed.sequence import SEQUENCE, SequenceEncoder
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
@@ -50,10 +50,6 @@ __all__ = [
 ]
 
 IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105 - a token of text
-_KIND: Final = "sequence"
-# Tokens, visual ones included; a batch of n costs n times its longest.
-_CPU_BUDGET: Final = Budget(1024)
-_GPU_BUDGET: Final = Budget(16384)
 # A prepared picture is up to 5.5 MB, and three windows are held at once.
 _WINDOW: Final = 64
 
@@ -100,15 +96,23 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Sequence1D:
-    """One content, ready for the model: token numbers (n,), rotary positions (3, n) and its pictures' patches."""
+    """One content, ready for the model.
+
+    Args:
+        tokens: (n,).
+        positions: rotary, (3, n).
+        pictures: their patches.
+        pooled: the first of the tokens whose states' mean is the vector, and the one after the last.
+    """
 
     tokens: NDArray[np.int64]
     positions: NDArray[np.int64]
     pictures: tuple[Patches, ...]
+    pooled: tuple[int, int]
 
 
-class QwenVLEncoder(EngineEncoder):
-    """Vectors of texts, pictures and any sequence of both: L2-normalised state of the last token. Thread-safe.
+class QwenVLEncoder(SequenceEncoder[Checkpoint]):
+    """Vectors of texts, pictures and any sequence of both, L2-normalised; by default the last state. Thread-safe.
 
     Args:
         checkpoint: the loaded model.
@@ -119,6 +123,7 @@ class QwenVLEncoder(EngineEncoder):
     """
 
     max_tokens: int
+    cpu_budget = Budget(1024)
 
     def __init__(
         self,
@@ -129,20 +134,8 @@ class QwenVLEncoder(EngineEncoder):
         options: EngineOptions | None = None,
         padding: PaddingSide = "right",
     ) -> None:
-        self._checkpoint = checkpoint
-        super().__init__(options)
-        self._limits = limits or MediaLimits()
+        super().__init__(checkpoint, spec=spec, limits=limits, options=options)
         self._padding = padding
-        self._identity = EncoderIdentity(spec=spec, fingerprint=checkpoint.fingerprint, dim=checkpoint.dim)
-
-    @property
-    def identity(self) -> EncoderIdentity:
-        return self._identity
-
-    @property
-    def budgets(self) -> Mapping[str, Budget]:
-        """By tokens, text and visual, padded to the longest."""
-        return {_KIND: _CPU_BUDGET if self._checkpoint.device == "cpu" else _GPU_BUDGET}
 
     @abstractmethod
     def prompt(self, request: EncodeRequest) -> str:
@@ -169,6 +162,11 @@ class QwenVLEncoder(EngineEncoder):
             grids: visual tokens of each picture, in height and width.
         """
 
+    def pooled(self, request: EncodeRequest, tokens: NDArray[np.int64]) -> tuple[int, int]:
+        """The tokens whose states' mean is the vector: the first, and the one after the last. By default the last."""
+        del request
+        return len(tokens) - 1, len(tokens)
+
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
         """One unit: the whole content.
 
@@ -181,10 +179,11 @@ class QwenVLEncoder(EngineEncoder):
         grids = [picture.grid for picture in pictures]
         tokens = self._tokenize(prompt, [height * width for height, width in grids])
         positions = self.positions(tokens == self._checkpoint.image_token, grids)
-        key = hashlib.sha256(tokens.tobytes())
+        pooled = self.pooled(request, tokens)
+        key = hashlib.sha256(repr(pooled).encode() + tokens.tobytes())
         for picture in pictures:
             key.update(repr(picture.grid).encode() + picture.values.tobytes())
-        return [Unit(_KIND, Sequence1D(tokens, positions, pictures), cost=len(tokens), key=key.digest())]
+        return [Unit(SEQUENCE, Sequence1D(tokens, positions, pictures, pooled), cost=len(tokens), key=key.digest())]
 
     def forward(self, kind: str, payloads: Sequence[Sequence1D]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
@@ -196,12 +195,12 @@ class QwenVLEncoder(EngineEncoder):
         tokens = np.zeros((len(payloads), longest), dtype=np.int64)
         mask = np.zeros((len(payloads), longest), dtype=np.int64)
         positions = np.zeros((3, len(payloads), longest), dtype=np.int64)
-        last = np.empty(len(payloads), dtype=np.int64)
+        starts = np.empty(len(payloads), dtype=np.int64)
         for row, (payload, length) in enumerate(zip(payloads, lengths, strict=True)):
             start = longest - length if self._padding == "left" else 0
             place = slice(start, start + length)
             tokens[row, place], mask[row, place], positions[:, row, place] = payload.tokens, 1, payload.positions
-            last[row] = place.stop - 1
+            starts[row] = start
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
         with torch.inference_mode():
@@ -212,14 +211,12 @@ class QwenVLEncoder(EngineEncoder):
                 use_cache=False,
                 **(self._visual(pictures) if pictures else {}),
             ).last_hidden_state
-            chosen = states[torch.arange(len(payloads), device=device), torch.from_numpy(last).to(device)]
-            rows: FloatArray = torch.nn.functional.normalize(chosen.float(), dim=1).cpu().numpy()
+            means = []
+            for row, (payload, start) in enumerate(zip(payloads, starts.tolist(), strict=True)):
+                first, after = payload.pooled
+                means.append(states[row, start + first : start + after].float().mean(dim=0))
+            rows: FloatArray = torch.nn.functional.normalize(torch.stack(means), dim=1).cpu().numpy()
         return rows
-
-    def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        """The only unit's vector."""
-        del request, units
-        return vectors[0]
 
     def _patches(self, image: Image) -> Patches:
         picture = self.resize(open_image(image, limits=self._limits), image)
@@ -378,7 +375,7 @@ def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
 
 def picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
-    inner = json_object(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
+    inner = json_object(folder / _PROCESSOR, missing_ok=True).get("image_processor")
     if isinstance(inner, dict):
         return folder / _PROCESSOR, inner
     return folder / _PICTURES, json_object(folder / _PICTURES)

@@ -221,8 +221,8 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     """
     chosen = pick_device(device)
     folder = find_folder(spec)
-    files = model_files(folder)
-    model = load_model(folder, device=chosen)
+    files = model_files(folder, spec)
+    model = load_model(folder, spec, device=chosen)
     window = options.window if set(model.modalities) <= {_TEXT} else min(options.window, _WINDOW)
     return StEncoder(
         model,

@@ -1,14 +1,17 @@
-"""The files of a model of sentence-transformers: which there are, that none runs code, and the model that they make."""
+"""The files of a model of sentence-transformers: which there are, that none runs code unless the user trusts it,
+and the model that they make.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from mmseek.errors import ModelError
-from mmseek.models.checkpoints import json_object, pickle_refused
+from mmseek.models.checkpoints import inside_of, json_object, module_list, pickle_refused
+from mmseek.models.spec import Spec
+from mmseek.models.trust import code_refused, is_trusted
 
 __all__ = ["load_model", "model_files"]
 
@@ -18,15 +21,16 @@ _PATTERNS: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 _PICKLED_WEIGHTS: Final = ("pytorch_model*", "model*")
 
 
-def model_files(folder: Path) -> list[Path]:
-    """Weights, configurations and tokenizers of a model's modules, in the order of their paths.
+def model_files(folder: Path, spec: Spec) -> list[Path]:
+    """Weights, configurations, tokenizers and trusted code of a model's modules, in the order of their paths.
 
     Raises:
         ModelError: it is no model of sentence-transformers, its weights are not safetensors, or it needs other code.
     """
     files: set[Path] = set()
-    for place in _module_folders(folder):
-        own = {path for pattern in _PATTERNS for path in place.glob(pattern) if path.is_file()}
+    patterns = (*_PATTERNS, "*.py") if is_trusted(spec) else _PATTERNS
+    for place in _module_folders(folder, spec):
+        own = {path for pattern in patterns for path in place.glob(pattern) if path.is_file()}
         if not any(path.suffix == ".safetensors" for path in own):
             for pattern in _PICKLED_WEIGHTS:
                 for path in sorted(place.glob(pattern)):
@@ -40,7 +44,7 @@ def model_files(folder: Path) -> list[Path]:
     return sorted(files)
 
 
-def load_model(folder: Path, *, device: str) -> Any:
+def load_model(folder: Path, spec: Spec, *, device: str) -> Any:
     """The `SentenceTransformer` of a folder that `model_files` has seen, in float32. Nothing is fetched.
 
     Raises:
@@ -53,60 +57,49 @@ def load_model(folder: Path, *, device: str) -> Any:
         model = SentenceTransformer(
             str(folder),
             device=device,
-            trust_remote_code=False,
+            trust_remote_code=is_trusted(spec),
             local_files_only=True,
             model_kwargs={"dtype": torch.float32, "use_safetensors": True},
         )
     except Exception as error:  # each kind of module raises errors of its own
         if "trust_remote_code" in str(error):
-            raise _code_refused(folder, "its configuration asks for it") from error
+            raise code_refused(spec, f"its configuration names {_own_code(folder)}") from error
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
     return model.float().eval()
 
 
-def _module_folders(folder: Path) -> list[Path]:
+def _module_folders(folder: Path, spec: Spec) -> list[Path]:
     """The root and where each module lies, those behind a router as well."""
+    modules = module_list(folder)
+    if not modules:
+        if (folder / "modules.json").is_file():
+            raise ModelError(f"{folder / 'modules.json'} does not hold a list of modules: get the model again")
+        raise ModelError(
+            f"{folder} has no modules.json and so is no model of sentence-transformers: use another family"
+        )
     places = [folder]
-    for module in _modules(folder / "modules.json"):
-        kind, path = module.get("type"), module.get("path")
-        if not isinstance(kind, str) or not isinstance(path, str):
-            raise ModelError(f"{folder / 'modules.json'} has a module without type and path: get the model again")
-        _check_code(folder, kind)
-        place = _inside(folder, path)
+    for kind, path in modules:
+        _check_code(spec, kind)
+        place = folder / path
         places.append(place)
         if (place / "router_config.json").is_file():
             types = json_object(place / "router_config.json").get("types")
             for name, inner in types.items() if isinstance(types, Mapping) else ():
-                _check_code(folder, str(inner))
-                places.append(_inside(folder, str(Path(path) / name)))
+                _check_code(spec, str(inner))
+                places.append(inside_of(folder, str(Path(path) / name)))
     return list(dict.fromkeys(places))
 
 
-def _modules(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path.parent} has no modules.json and so is no model of sentence-transformers: use another family"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: get the model again") from error
-    if not isinstance(found, list) or not found or not all(isinstance(module, dict) for module in found):
-        raise ModelError(f"{path} does not hold a list of modules: get the model again")
-    return found
+def _check_code(spec: Spec, kind: str) -> None:
+    if not kind.startswith(_OWN) and not is_trusted(spec):
+        raise code_refused(spec, f"its modules name {kind}")
 
 
-def _inside(folder: Path, path: str) -> Path:
-    if not (folder / path).resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"{folder / 'modules.json'} names a module outside the folder, {path}: use another model")
-    return folder / path
-
-
-def _check_code(folder: Path, kind: str) -> None:
-    if not kind.startswith(_OWN):
-        raise _code_refused(folder, f"its modules name {kind}")
-
-
-def _code_refused(folder: Path, why: str) -> ModelError:
-    return ModelError(f"{folder} needs code of its own ({why}), which is never run: use another model")
+def _own_code(folder: Path) -> str:
+    """The classes that a model's configuration wants to have made from code beside it."""
+    found: list[str] = []
+    for path in sorted(folder.rglob("config.json")):
+        classes = json_object(path).get("auto_map")
+        found += [str(value) for value in classes.values()] if isinstance(classes, Mapping) else []
+    return " and ".join(dict.fromkeys(found)) or "it"

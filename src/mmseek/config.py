@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     max_image_bytes: ByteSize = Field(ByteSize(MAX_IMAGE_BYTES), ge=1, description="a size such as 64MiB or 67108864")
     max_image_pixels: int = Field(MAX_IMAGE_PIXELS, ge=1, description="a whole number of at least 1")
     threads: int = Field(0, ge=0, le=1024, description="a whole number from 0 (all cores) to 1024")
+    trust_remote_code: str = Field("", description="hub ids or folders of models, separated by commas")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:NUMBER"
     )

@@ -49,6 +49,9 @@ def model(
         ("MM-Embed", "llava_next", (), None, "mm-embed", "llava_next and its names mm-embed"),
         ("e5-v", "llava_next", (), None, "e5-v", "llava_next and its names e5-v"),
         ("a", "qwen2_5_vl", (), None, "vlm2vec", "qwen2_5_vl"),
+        ("VLM2Vec-LLaVa-Next", "llava_next", (), None, "vlm2vec", "llava_next and its names vlm2vec"),
+        ("VLM2Vec-Full", "phi3_v", (), None, "vlm2vec", "phi3_v and its names vlm2vec"),
+        ("a", "mllama", (), None, "mme5", "mllama"),
         ("a", "qwen3_vl", (), None, "qwen3-vl", "qwen3_vl"),
         ("Qwen3-VL-Embedding-2B", "qwen3_vl", ("modules.json",), None, "qwen3-vl", "qwen3_vl"),
     ],
@@ -69,6 +72,7 @@ def test_one_family(
         ("gme-or-vlm2vec", "qwen2_vl", (), None, ["vlm2vec:", "gme:"]),
         ("programme", "qwen2_vl", ("modules.json",), None, ["vlm2vec:", "gme:", "st:"]),
         ("a", "qwen3_vl", ("modules.json",), None, ["qwen3-vl:", "st:"]),
+        ("a", "llava_next", (), None, ["mm-embed:", "e5-v:", "vlm2vec:"]),
         ("a", None, (), OPENAI, ["clip:", "uniir-clip-sf:"]),
     ],
 )
@@ -97,6 +101,36 @@ def test_no_family(tmp_path: Path) -> None:
     (broken / "config.json").write_text("{")
     with pytest.raises(ModelError, match="JSON"):
         detect(broken)
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "family"),
+    [("qwen2_5_vl", "JinaEmbeddingsV4Model", "jina-v4"), ("llama", "MLlama", "notellm2")],
+)
+def test_families_by_architecture(tmp_path: Path, kind: str, architecture: str, family: str) -> None:
+    folder = model(tmp_path, "a", kind)
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, "architectures": [architecture]}))
+    found = detect(folder)
+    assert (found.family, found.reason) == (family, f"its config.json says {architecture}")
+
+
+@pytest.mark.parametrize(("name", "files"), [("Qwen3-VL-Reranker-2B", ()), ("a", ("qwen3_vl_reranker.py",))])
+def test_a_reranker_is_refused(tmp_path: Path, name: str, files: tuple[str, ...]) -> None:
+    folder = model(tmp_path, name, "qwen3_vl", files=files)
+    with pytest.raises(SpecError, match=f"gives no vectors: use it as --rerank qwen3-vl-reranker:{folder}"):
+        detect(folder)
+
+
+def test_a_folder_of_rerankers_may_hold_an_embedder(tmp_path: Path) -> None:
+    (tmp_path / "rerankers").mkdir()
+    assert detect(model(tmp_path / "rerankers", "Qwen3-VL-Embedding-2B", "qwen3_vl")).family == "qwen3-vl"
+
+
+def test_a_cross_encoder_is_refused(tmp_path: Path) -> None:
+    folder = model(tmp_path, "a", "bert", files=("modules.json",))
+    (folder / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+    with pytest.raises(SpecError, match="--rerank cross-encoder:"):
+        detect(folder)
 
 
 def test_a_hub_id_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

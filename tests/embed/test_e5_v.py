@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.e5_v import IMAGE_PROMPT, E5VEncoder, text_prompt
 from mmseek.errors import InputError, ModelError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 MARKS = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>"]
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -85,14 +87,6 @@ PICTURES = [picture(90, 60), picture(40, 90), picture(50, 50)]
 REQUESTS = [EncodeRequest(Content.of(part)) for part in (*TEXTS, *PICTURES)]
 
 
-def vectors(encoder: E5VEncoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
-
-
 @pytest.fixture(scope="session")
 def expected(folder: Path) -> np.ndarray:
     """Both prompts written out; a batch of texts and one of pictures, padded on the left; the last state."""
@@ -140,12 +134,12 @@ def test_prompts() -> None:
     )
 
 
-def test_equal_to_plain_transformers(encoder: E5VEncoder, expected: np.ndarray) -> None:
+def test_equal_to_plain_transformers(encoder: E5VEncoder, expected: np.ndarray, vectors: Vectors) -> None:
     np.testing.assert_allclose(vectors(encoder, REQUESTS), expected, atol=1e-5)
     assert np.abs(expected @ expected.T - np.eye(len(expected))).max() < 0.9999  # they are all different
 
 
-def test_batches_change_nothing(encoder: E5VEncoder) -> None:
+def test_batches_change_nothing(encoder: E5VEncoder, vectors: Vectors) -> None:
     single = np.concatenate([vectors(encoder, [request]) for request in REQUESTS])
     order = [3, 0, 2, 1, 4, 0]
     np.testing.assert_allclose(vectors(encoder, [REQUESTS[n] for n in order]), single[order], atol=1e-5)
@@ -155,7 +149,7 @@ def test_batches_change_nothing(encoder: E5VEncoder) -> None:
         np.testing.assert_allclose(encoder.forward(kind, payloads), rows, atol=1e-5)
 
 
-def test_both_together_are_the_sum(encoder: E5VEncoder, expected: np.ndarray) -> None:
+def test_both_together_are_the_sum(encoder: E5VEncoder, expected: np.ndarray, vectors: Vectors) -> None:
     request = EncodeRequest(Content.of(PICTURES[0], PICTURES[1], TEXTS[0]), "query", "not used")
     pictures = expected[2] + expected[3]
     total = expected[0] + pictures / np.linalg.norm(pictures)

@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.latent_attention import LatentAttention
 from mmseek.embed.mm_embed import MmEmbedEncoder, render
 from mmseek.errors import InputError, ModelError
+
+Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 BEGIN, END, PICTURE, PAD = 256, 257, 258, 259  # the last two have no rows in the model, as in the published one
@@ -127,6 +129,8 @@ REQUESTS = [
     EncodeRequest(Content.of("a longer text, of more tokens than there are in the others, and then some more of it")),
     EncodeRequest(Content.of(picture(50, 20), "a caption\nQuery: and what looks like a query")),
     EncodeRequest(Content.of(picture(50, 20), picture(20, 50), "two of them")),
+    EncodeRequest(Content.of("one", picture(30, 30), "two", picture(20, 30), "three"), "query", "In order:"),
+    EncodeRequest(Content.of("one", picture(30, 30))),
 ]
 PROMPTS = [
     "Instruct: Find it.\nQuery: A cat and a dog",
@@ -136,15 +140,9 @@ PROMPTS = [
     "a longer text, of more tokens than there are in the others, and then some more of it",
     "<image>\na caption\nQuery: and what looks like a query",
     "<image>\n<image>\ntwo of them",
+    "Instruct: In order:\nQuery: one\n<image>\ntwo\n<image>\nthree",
+    "one\n<image>\n",
 ]
-
-
-def vectors(encoder: MmEmbedEncoder, requests: Sequence[EncodeRequest]) -> np.ndarray:
-    rows = []
-    for encoded in encoder.stream(requests):
-        assert encoded.vector is not None, encoded.error
-        rows.append(encoded.vector)
-    return np.stack(rows)
 
 
 def states_of_picture(weights: dict[str, torch.Tensor], image: Image) -> torch.Tensor:
@@ -247,23 +245,23 @@ def test_prompts() -> None:
     assert [render(request) for request in REQUESTS] == PROMPTS
 
 
-def test_equal_to_one_item_at_a_time_written_out(encoder: MmEmbedEncoder, folder: Path) -> None:
+def test_equal_to_one_item_at_a_time_written_out(encoder: MmEmbedEncoder, folder: Path, vectors: Vectors) -> None:
     np.testing.assert_allclose(vectors(encoder, REQUESTS), all_written_out(folder), atol=1e-5)
 
 
-def test_looking_back_only_is_seen(encoder: MmEmbedEncoder, folder: Path) -> None:
+def test_looking_back_only_is_seen(encoder: MmEmbedEncoder, folder: Path, vectors: Vectors) -> None:
     differences = np.abs(vectors(encoder, REQUESTS) - all_written_out(folder, causal=True)).max(1)
     assert (differences > 0.01).all()
 
 
-def test_pooling_the_instruction_is_seen(encoder: MmEmbedEncoder, folder: Path) -> None:
+def test_pooling_the_instruction_is_seen(encoder: MmEmbedEncoder, folder: Path, vectors: Vectors) -> None:
     differences = np.abs(vectors(encoder, REQUESTS) - all_written_out(folder, pool_all=True)).max(1)
     with_instruction = np.array(["\nQuery: " in prompt for prompt in PROMPTS])
     assert (differences[with_instruction] > 0.01).all()
     assert (differences[~with_instruction] < 1e-5).all()
 
 
-def test_batches_change_nothing(encoder: MmEmbedEncoder) -> None:
+def test_batches_change_nothing(encoder: MmEmbedEncoder, vectors: Vectors) -> None:
     single = np.concatenate([vectors(encoder, [request]) for request in REQUESTS])
     assert np.abs(single @ single.T - np.eye(len(single))).max() < 0.999  # they are all different
     payloads = [encoder.prepare(request)[0].payload for request in REQUESTS]
@@ -283,8 +281,8 @@ def test_what_is_looked_up(encoder: MmEmbedEncoder) -> None:
 
 
 def test_a_picture_before_what_looks_like_a_query_counts_as_its_patches(encoder: MmEmbedEncoder) -> None:
-    assert encoder._reader.left_out("<image>\nab\nQuery: c") == 1 + PATCHES + len("\nab") + 1
-    assert encoder._reader.left_out("Query: c") == 0
+    assert encoder._checkpoint.reader.left_out("<image>\nab\nQuery: c") == 1 + PATCHES + len("\nab") + 1
+    assert encoder._checkpoint.reader.left_out("Query: c") == 0
 
 
 def test_long_texts_are_cut_before_the_last_mark(encoder: MmEmbedEncoder) -> None:
@@ -309,7 +307,7 @@ def test_what_is_refused_fails_alone(encoder: MmEmbedEncoder, request_: EncodeRe
     assert second.vector is not None
 
 
-def test_other_namings_of_the_weights(encoder: MmEmbedEncoder, folder: Path, tmp_path: Path) -> None:
+def test_other_namings_of_the_weights(encoder: MmEmbedEncoder, folder: Path, tmp_path: Path, vectors: Vectors) -> None:
     """As transformers 4 wrote a LLaVA-NeXT, and as 5 does; sharded or not is one to the loader."""
     place = shutil.copytree(folder, tmp_path / "copy")
     weights = load_file(folder / "model.safetensors")
@@ -322,7 +320,7 @@ def test_other_namings_of_the_weights(encoder: MmEmbedEncoder, folder: Path, tmp
 
 
 def test_without_a_retriever_the_numbers_are_the_checkpoints_own(
-    encoder: MmEmbedEncoder, folder: Path, tmp_path: Path
+    encoder: MmEmbedEncoder, folder: Path, tmp_path: Path, vectors: Vectors
 ) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     own = json.loads((place / "config.json").read_text()) | json.loads((place / "retriever/config.json").read_text())
@@ -348,7 +346,7 @@ def test_broken_checkpoints(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_fingerprint_covers_the_language_models_numbers(
-    encoder: MmEmbedEncoder, folder: Path, tmp_path: Path
+    encoder: MmEmbedEncoder, folder: Path, tmp_path: Path, vectors: Vectors
 ) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     assert load(place).identity.fingerprint == encoder.identity.fingerprint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -218,12 +219,15 @@ def modules(folder: Path, **changes: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: modules(folder, type="custom_st.Pooling"), "needs code of its own .its modules name custom_st"),
-        (lambda folder: modules(folder, type="os.path"), "never run"),
+        (
+            lambda folder: modules(folder, type="custom_st.Pooling"),
+            r"needs code of its own \(its modules name custom_st.*set MMSEEK_TRUST_REMOTE_CODE=",
+        ),
+        (lambda folder: modules(folder, type="os.path"), "is not run"),
         (lambda folder: modules(folder, path="../elsewhere"), "outside the folder"),
         (lambda folder: (folder / "modules.json").write_text("[]"), "list of modules"),
-        (lambda folder: (folder / "modules.json").write_text("{"), "as JSON"),
-        (lambda folder: (folder / "modules.json").write_text('[{"idx": 0}]'), "without type and path"),
+        (lambda folder: (folder / "modules.json").write_text("{"), "not a list of modules"),
+        (lambda folder: (folder / "modules.json").write_text('[{"idx": 0}]'), "with type and path"),
         (lambda folder: (folder / "modules.json").unlink(), "no modules.json"),
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "is a pickle"),
         (lambda folder: (folder / "1_Pooling" / "pytorch_model.bin").touch(), "is a pickle"),
@@ -249,9 +253,42 @@ def test_a_configuration_that_asks_for_code(model_folder: Path, tmp_path: Path) 
     config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(ModelError, match="needs code of its own"):
+    with pytest.raises(ModelError, match=r"its configuration names own\.OwnConfig and own\.OwnModel"):
         load_encoder(f"st:{folder}", device="cpu")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_code_that_the_user_trusts(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    modules(folder, type="own_pooling.OwnPooling")
+    (folder / "own_pooling.py").write_text(
+        "from sentence_transformers.sentence_transformer.modules import Pooling\n"
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+        "class OwnPooling(Pooling):\n    pass\n"
+    )
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    named = tmp_path / "sub" / ".." / "model" if trusted else tmp_path / "another"
+    (tmp_path / "sub").mkdir()
+    monkeypatch.setenv("MMSEEK_TRUST_REMOTE_CODE", f"someone/else, {named}")
+    if not trusted:
+        with pytest.raises(ModelError, match=f"set MMSEEK_TRUST_REMOTE_CODE={folder}"):
+            load_encoder(f"st:{folder}", device="cpu")
+        assert not (tmp_path / "ran").exists()
+        return
+    encoder = load_encoder(f"st:{folder}", device="cpu")
+    assert (tmp_path / "ran").exists()
+    content = [Content.of("a red bike")]
+    plainly = load_encoder(f"st:{model_folder}", device="cpu")
+    np.testing.assert_allclose(encoder.encode_query(content), plainly.encode_query(content), atol=1e-6)
+    before = encoder.identity.fingerprint
+    with (folder / "own_pooling.py").open("a") as code:
+        code.write("# changed\n")
+    assert load_encoder(f"st:{folder}", device="cpu").identity.fingerprint != before
 
 
 def test_a_router_into_code(model_folder: Path, tmp_path: Path) -> None:

@@ -128,4 +128,7 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "auto": _no_parts,
     "mm-embed": _no_parts,
     "e5-v": _no_parts,
+    "mme5": _no_parts,
+    "jina-v4": _no_parts,
+    "notellm2": _no_parts,
 }

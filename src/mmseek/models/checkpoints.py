@@ -11,19 +11,24 @@ from typing import Any, Final
 from mmseek.config import settings
 from mmseek.errors import ModelError, SpecError
 from mmseek.models.spec import Spec
+from mmseek.models.trust import is_trusted
 
 __all__ = [
     "checkpoint_files",
     "files_sha256",
     "find_checkpoint",
     "find_folder",
+    "inside_of",
     "json_object",
+    "module_list",
     "pickle_refused",
     "weight_files",
 ]
 
 # What is fetched from the hub: weights, configurations and tokenizers; never pickles, never code.
 _WANTED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+# Only of a model whose code the user trusts.
+_CODE: Final = "*.py"
 _PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
@@ -61,7 +66,7 @@ def find_folder(spec: Spec) -> Path:
         return place
     if place.is_absolute() or spec.model.startswith((".", "~")) or spec.model.count("/") > 1:
         raise ModelError(f"the folder {place} does not exist: check the path")
-    return _from_hub(spec.model, spec.revision)
+    return _from_hub(spec.model, spec.revision, code=is_trusted(spec))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -87,8 +92,12 @@ def weight_files(folder: Path) -> list[Path]:
     return found
 
 
-def json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
     """A JSON file of a checkpoint.
+
+    Args:
+        path: of the file.
+        missing_ok: an empty object stands for a file that is not there.
 
     Raises:
         ModelError: it is not there or holds something else.
@@ -96,6 +105,8 @@ def json_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if missing_ok:
+            return {}
         raise ModelError(f"{path.parent} has no {path.name}: give the folder of a whole checkpoint") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON: get the checkpoint again") from error
@@ -144,24 +155,47 @@ def files_sha256(paths: Iterable[Path], *, recipe: str, root: Path | None = None
     return total.hexdigest()
 
 
-def _module_folders(folder: Path) -> list[Path]:
-    """The folders of further modules, as sentence-transformers lists them."""
+def module_list(folder: Path) -> list[tuple[str, str]]:
+    """The type and the path of each module, as sentence-transformers lists them; empty where there is no list.
+
+    Raises:
+        ModelError: the list is broken, or names a place outside the folder.
+    """
     listing = folder / "modules.json"
-    if not listing.is_file():
-        return []
     try:
-        names = [str(module["path"]) for module in json.loads(listing.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{listing} is not a list of modules: get the checkpoint again") from error
-    return sorted(folder / name for name in names if name and (folder / name).is_dir())
+        found = json.loads(listing.read_text(encoding="utf-8"))
+        modules = [(str(module.get("type", "")), str(module["path"])) for module in found]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{listing} is not a list of modules with type and path: get the model again") from error
+    for _, path in modules:
+        inside_of(folder, path)
+    return modules
 
 
-def _from_hub(model: str, revision: str | None) -> Path:
+def inside_of(folder: Path, path: str) -> Path:
+    """A module's folder.
+
+    Raises:
+        ModelError: it is outside the model's.
+    """
+    if not (folder / path).resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder / 'modules.json'} names a module outside the folder, {path}: use another model")
+    return folder / path
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    return sorted(folder / path for _, path in module_list(folder) if path and (folder / path).is_dir())
+
+
+def _from_hub(model: str, revision: str | None, *, code: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     offline = settings().offline
+    wanted = [*_WANTED, _CODE] if code else list(_WANTED)
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(_WANTED), local_files_only=offline))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the client raises errors of its own, of httpx and of the system
         why = "MMSEEK_OFFLINE is set" if offline else f"it cannot be fetched ({type(error).__name__})"
         named = model if revision is None else f"{model}@{revision}"

@@ -27,7 +27,7 @@ def as_filter(given: str | Mapping[str, Any] | None) -> str | None:
         return checked(given)
     if isinstance(given, Mapping):
         return checked(joined("and", [equals(field(str(name)), value) for name, value in given.items()])) or None
-    raise InputError(f'a filter is a condition like \'year >= 2020\' or a mapping, not {type(given).__name__}')
+    raise InputError(f"a filter is a condition like 'year >= 2020' or a mapping, not {type(given).__name__}")
 
 
 def checked(text: str) -> str:

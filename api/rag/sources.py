@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
 from mmseek.api.rag.local import LocalSource
-from mmseek.errors import InputError, ItemError
+from mmseek.errors import InputError, ItemError, UrlRefused
 from mmseek.items import parse_item
 from mmseek.pipeline import Retriever
 from mmseek.pipeline.reranking import DEFAULT_DEPTH
@@ -97,8 +97,8 @@ def open_source(
     """Open a collection here, or a service that another machine runs.
 
     Args:
-        location: a collection folder or `qdrant://...`; `http://...` or `https://...` of `mmseek serve`; or a retriever.
-            A source is given back as it is.
+        location: a collection folder or `qdrant://...`; `http://...` or `https://...` of `mmseek serve`; or a retriever
+            that is open. A source is given back as it is.
         mode: of a collection: `read`, `write` or `create`, as `Retriever.open` takes it.
         encoder: of a collection; without it, the one that the collection names.
         device: where the encoder and the reranker run, for example `cpu` or `cuda`.
@@ -131,9 +131,7 @@ def open_source(
             retries=retries,
         )
     return LocalSource(
-        Retriever.open(
-            location, encoder, mode=mode, device=device, reranker=rerank, rerank_depth=rerank_depth
-        )
+        Retriever.open(location, encoder, mode=mode, device=device, reranker=rerank, rerank_depth=rerank_depth)
     )
 
 
@@ -162,13 +160,16 @@ def picture_of(image: Picture) -> Image:
     """A picture as users of frameworks have it: a path, a `data:` URI, bytes, a stream of them, or a decoded picture.
 
     Raises:
-        InputError: it is none of these, or an http(s) URL, which is never fetched.
+        InputError: it is none of these.
+        UrlRefused: it is an http(s) URL, which is never fetched.
     """
     if isinstance(image, str):
+        if image[:8].lower().startswith(("http://", "https://")):
+            raise UrlRefused(f"{image[:200]} is not fetched: save the picture to a file and give its path")
         try:
             return parse_item({"image": image}, base=Path()).content.images[0]
         except ItemError as error:
-            raise InputError(f"query: {error.reason}") from error
+            raise InputError(error.reason) from error
     if isinstance(image, io.BytesIO):
         return Image(data=image.getvalue())
     if isinstance(image, bytes):

@@ -15,6 +15,11 @@ from mmseek.errors import InputError, MediaError
 from mmseek.media import MIME_TYPES, recognise
 
 
+def are_documents(given: object) -> bool:
+    """Whether these are a list of Haystack's documents: components are given anything."""
+    return isinstance(given, list) and all(isinstance(each, HaystackDocument) for each in given)
+
+
 def to_document(document: HaystackDocument) -> Document:
     """A document for a collection, which makes its vector itself: an `embedding` that it brings is not kept.
 

@@ -11,7 +11,7 @@ from haystack.dataclasses import ByteStream
 from haystack.dataclasses import Document as HaystackDocument
 
 from mmseek.api.rag.encoding import SharedEncoder
-from mmseek.api.rag.haystack.documents import haystack_content, query_picture
+from mmseek.api.rag.haystack.documents import are_documents, haystack_content, query_picture
 from mmseek.api.rag.haystack.saving import saved
 from mmseek.api.rag.sources import make_query
 from mmseek.errors import InputError
@@ -61,7 +61,7 @@ class _Embedder:
         return self._shared
 
 
-@component  # type: ignore[misc]  # Haystack's types are not followed
+@component
 class MmseekTextEmbedder(_Embedder):
     """The vector of a question: words, a picture, or both.
 
@@ -71,7 +71,7 @@ class MmseekTextEmbedder(_Embedder):
         instruction: what queries look for, to encoders that can use it.
     """
 
-    @component.output_types(embedding=list[float])  # type: ignore[misc]
+    @component.output_types(embedding=list[float])  # type: ignore[untyped-decorator]
     def run(self, text: str = "", image: ByteStream | str | None = None) -> dict[str, list[float]]:
         """The vector: `dim` floats, L2-normalised. `image` is a byte stream or a path.
 
@@ -81,13 +81,13 @@ class MmseekTextEmbedder(_Embedder):
         """
         return {"embedding": self._ready.query(make_query(text, query_picture(image), k=1).content)}
 
-    @component.output_types(embedding=list[float])  # type: ignore[misc]
+    @component.output_types(embedding=list[float])  # type: ignore[untyped-decorator]
     async def run_async(self, text: str = "", image: ByteStream | str | None = None) -> dict[str, list[float]]:
         """As `run`."""
         return await asyncio.to_thread(self.run, text, image)
 
 
-@component  # type: ignore[misc]
+@component
 class MmseekDocumentEmbedder(_Embedder):
     """Documents with their vectors: of their `content`, of the picture in their `blob`, or of both.
 
@@ -97,7 +97,7 @@ class MmseekDocumentEmbedder(_Embedder):
         instruction: not used: documents have none. Kept so that both embedders take the same settings.
     """
 
-    @component.output_types(documents=list[HaystackDocument])  # type: ignore[misc]
+    @component.output_types(documents=list[HaystackDocument])  # type: ignore[untyped-decorator]
     def run(self, documents: list[HaystackDocument]) -> dict[str, list[HaystackDocument]]:
         """Copies of the documents with `embedding`.
 
@@ -105,14 +105,12 @@ class MmseekDocumentEmbedder(_Embedder):
             InputError: these are no documents.
             MmseekError: the first document that cannot be encoded, by its position.
         """
-        if not isinstance(documents, list) or not all(isinstance(each, HaystackDocument) for each in documents):
+        if not are_documents(documents):
             raise InputError("the document embedder takes a list of haystack.Document: texts go to MmseekTextEmbedder")
         vectors = self._ready.documents([haystack_content(each) for each in documents])
-        return {
-            "documents": [replace(each, embedding=vector) for each, vector in zip(documents, vectors, strict=True)]
-        }
+        return {"documents": [replace(each, embedding=vector) for each, vector in zip(documents, vectors, strict=True)]}
 
-    @component.output_types(documents=list[HaystackDocument])  # type: ignore[misc]
+    @component.output_types(documents=list[HaystackDocument])  # type: ignore[untyped-decorator]
     async def run_async(self, documents: list[HaystackDocument]) -> dict[str, list[HaystackDocument]]:
         """As `run`."""
         return await asyncio.to_thread(self.run, documents)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mmseek.protocols import Reranker
 
 
-@component  # type: ignore[misc]  # Haystack's types are not followed
+@component
 class MmseekRanker:
     """Orders documents by how well they answer, looking at the pictures in their blobs too, and keeps the best.
 
@@ -76,7 +76,7 @@ class MmseekRanker:
         ranker: Self = default_from_dict(cls, data)
         return ranker
 
-    @component.output_types(documents=list[HaystackDocument])  # type: ignore[misc]
+    @component.output_types(documents=list[HaystackDocument])  # type: ignore[untyped-decorator]
     def run(
         self,
         documents: list[HaystackDocument],
@@ -98,7 +98,7 @@ class MmseekRanker:
         ranked = order(self._loaded, asked, contents, keep, self.instruction)
         return {"documents": [replace(documents[place], score=score) for place, score in ranked]}
 
-    @component.output_types(documents=list[HaystackDocument])  # type: ignore[misc]
+    @component.output_types(documents=list[HaystackDocument])  # type: ignore[untyped-decorator]
     async def run_async(
         self,
         documents: list[HaystackDocument],

@@ -18,7 +18,7 @@ from mmseek.api.rag.sources import make_query
 from mmseek.errors import InputError
 
 
-@component  # type: ignore[misc]  # Haystack's types are not followed
+@component
 class MmseekRetriever:
     """Finds texts, pictures and both for a question, for a picture, or for both. No embedder stands before it.
 
@@ -85,7 +85,7 @@ class MmseekRetriever:
         retriever: Self = default_from_dict(cls, {**data, "init_parameters": settings})
         return retriever
 
-    @component.output_types(documents=list[HaystackDocument])  # type: ignore[misc]
+    @component.output_types(documents=list[HaystackDocument])  # type: ignore[untyped-decorator]
     def run(
         self,
         query: str = "",
@@ -104,7 +104,7 @@ class MmseekRetriever:
         hits = self.document_store.source.search(self._query(query, image, filters, top_k, instruction))
         return {"documents": self._documents(hits)}
 
-    @component.output_types(documents=list[HaystackDocument])  # type: ignore[misc]
+    @component.output_types(documents=list[HaystackDocument])  # type: ignore[untyped-decorator]
     async def run_async(
         self,
         query: str = "",

@@ -14,7 +14,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import Secret
 
-from mmseek.api.rag.haystack.documents import from_document, to_document
+from mmseek.api.rag.haystack.documents import are_documents, from_document, to_document
 from mmseek.api.rag.haystack.filters import to_filter
 from mmseek.api.rag.sources import SearchSource, open_source
 from mmseek.errors import InputError, ItemError, MmseekError
@@ -22,6 +22,7 @@ from mmseek.pipeline.reranking import DEFAULT_DEPTH
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
+    from mmseek.pipeline.retriever import Mode
 
 
 class NotDocuments(InputError, ValueError):
@@ -35,7 +36,8 @@ class MmseekDocumentStore:
     and none come back: a collection holds the vectors of one encoder. It is opened at the first use.
 
     Args:
-        location: a collection folder or the URL of a service; or, where nothing is saved, an open `Retriever` or source.
+        location: a collection folder or the URL of a service; or, if it is never saved, an open `Retriever` or source.
+        mode: `write`; or `read`, which leaves the one right to write to another process.
         encoder: the spec of the encoder that makes a new collection, if there is none at this folder.
         device: where the encoder and the reranker run.
         rerank: the spec of a reranker for searches.
@@ -47,6 +49,7 @@ class MmseekDocumentStore:
         self,
         location: str | Path | Retriever | SearchSource,
         *,
+        mode: Mode = "write",
         encoder: str | None = None,
         device: str | None = None,
         rerank: str | None = None,
@@ -54,6 +57,7 @@ class MmseekDocumentStore:
         api_key: Secret | None = None,
     ) -> None:
         self.location = location
+        self.mode = mode
         self.encoder = encoder
         self.device = device
         self.rerank = rerank
@@ -73,7 +77,7 @@ class MmseekDocumentStore:
             if self._source is None:
                 self._source = open_source(
                     self.location,
-                    mode="write",
+                    mode=self.mode,
                     encoder=self.encoder,
                     device=self.device,
                     rerank=self.rerank,
@@ -93,6 +97,7 @@ class MmseekDocumentStore:
         found: dict[str, Any] = default_to_dict(
             self,
             location=str(self.location),
+            mode=self.mode,
             encoder=self.encoder,
             device=self.device,
             rerank=self.rerank,
@@ -123,9 +128,7 @@ class MmseekDocumentStore:
         source = self.source
         return [from_document(document, source) for document in source.documents(to_filter(filters))]
 
-    def write_documents(
-        self, documents: list[HaystackDocument], policy: DuplicatePolicy = DuplicatePolicy.NONE
-    ) -> int:
+    def write_documents(self, documents: list[HaystackDocument], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Write documents; without a policy, one that is there already is an error.
 
         Returns:
@@ -136,7 +139,7 @@ class MmseekDocumentStore:
             DuplicateDocumentError: one is there already, or twice among these; nothing was written.
             ItemError: a document could not be stored; all others are.
         """
-        if not isinstance(documents, list) or not all(isinstance(each, HaystackDocument) for each in documents):
+        if not are_documents(documents):
             raise NotDocuments("write_documents takes a list of haystack.Document")
         if policy != DuplicatePolicy.OVERWRITE:
             documents = self._new_ones(documents, policy)

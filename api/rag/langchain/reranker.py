@@ -61,8 +61,6 @@ class MmseekReranker(BaseDocumentCompressor):  # type: ignore[misc]  # LangChain
         if self.source is not None:
             contents = [with_bytes(content, self.source.picture) for content in contents]
         return [
-            documents[place].model_copy(
-                update={"metadata": {**documents[place].metadata, "relevance_score": score}}
-            )
+            documents[place].model_copy(update={"metadata": {**documents[place].metadata, "relevance_score": score}})
             for place, score in order(self._loaded, asked.content, contents, self.top_n, self.instruction)
         ]

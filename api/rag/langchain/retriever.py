@@ -20,8 +20,8 @@ from mmseek.api.rag.sources import SearchSource, make_query, open_source
 class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LangChain's types are not followed
     """Finds texts, pictures and both for a question, for a picture, or for both.
 
-    What is set here holds for every question; `invoke(question, k=..., filter=..., instruction=..., mode=..., image=...,
-    rerank=False)` says otherwise for one. A document's metadata has its own entries and `id`, `score`, `modality`, and
+    What is set here holds for every question; `invoke(question, k=..., filter=..., instruction=..., mode=...,
+    image=..., rerank=False)` says otherwise for one. A document's metadata has its own entries and `id`, `score`, `modality`, and
     for pictures `image_path` (or `image_url`, of a service) and `mime_type`.
 
     Examples:

@@ -23,6 +23,7 @@ from mmseek.errors import InputError, ItemError
 if TYPE_CHECKING:
     from mmseek.api.rag.sources import Picture
     from mmseek.pipeline import Retriever
+    from mmseek.pipeline.retriever import Mode
     from mmseek.protocols import Encoder
 
 
@@ -34,6 +35,7 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
 
     Args:
         source: a collection folder, the URL of a service, a `Retriever` open for writing, or a `SearchSource`.
+        mode: `write`; or `read`, which leaves the one right to write to another process.
         encoder: makes a new collection, if there is none at this folder.
         device: where the encoder runs.
     """
@@ -42,10 +44,11 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
         self,
         source: str | Path | Retriever | SearchSource,
         *,
+        mode: Mode = "write",
         encoder: str | Encoder | None = None,
         device: str | None = None,
     ) -> None:
-        self.source = open_source(source, mode="write", encoder=encoder, device=device)
+        self.source = open_source(source, mode=mode, encoder=encoder, device=device)
 
     @property
     def embeddings(self) -> Embeddings | None:
@@ -138,7 +141,12 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
         return self.similarity_search("", k, image=uri, **kwargs)
 
     def similarity_search_by_vector(
-        self, embedding: list[float], k: int = 4, *, filter: Any = None, **kwargs: Any  # noqa: A002
+        self,
+        embedding: list[float],
+        k: int = 4,
+        *,
+        filter: Any = None,
+        **kwargs: Any,  # noqa: A002
     ) -> list[LangChainDocument]:
         """The k documents nearest to a vector of the collection's encoder.
 
@@ -171,7 +179,9 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
         """
         _refuse(kwargs)
         if not isinstance(embedding, MmseekEmbeddings):
-            raise InputError("a collection remembers its encoder: give MmseekEmbeddings(SPEC), or open it and add texts")
+            raise InputError(
+                "a collection remembers its encoder: give MmseekEmbeddings(SPEC) as the embedding"
+            )
         if not str(source):
             raise InputError("from_texts needs source=, the folder of the collection")
         store = cls(source, encoder=embedding.encoder)

@@ -55,27 +55,44 @@ def empty(tmp_path):
         yield opened
 
 
+@pytest.fixture(scope="session")
+def listening():
+    """One HTTP server on a free port of this machine; it answers with the application that stands in the list."""
+    apps = []
+
+    async def current(scope, receive, send):
+        await apps[-1](scope, receive, send)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(current, log_config=None, access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield apps, f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=20)
+    listener.close()
+    assert not thread.is_alive()
+
+
 @pytest.fixture
-def serving():
-    """Serves retrievers on a free port of this machine, in threads; gives their URLs."""
+def serving(listening):
+    """Serves a retriever; gives the URL."""
     from mmseek.api.server import create_app
 
-    running = []
+    apps, url = listening
+    started = []
 
     def serve(retriever):
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(retriever), log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        running.append((server, thread, listener))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+        app = create_app(retriever)
+        apps.append(app)
+        started.append(app.state.service)
+        return url
 
     yield serve
-    for server, thread, listener in running:
-        server.should_exit = True
-        thread.join(timeout=20)
-        listener.close()
-        assert not thread.is_alive()
+    apps.clear()
+    for service in started:
+        service.encoding.close()
+        service.reading.close()
 
 
 @pytest.fixture(params=["local", "remote"])

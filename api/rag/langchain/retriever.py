@@ -21,8 +21,8 @@ class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LangChain's types
     """Finds texts, pictures and both for a question, for a picture, or for both.
 
     What is set here holds for every question; `invoke(question, k=..., filter=..., instruction=..., mode=...,
-    image=..., rerank=False)` says otherwise for one. A document's metadata has its own entries and `id`, `score`, `modality`, and
-    for pictures `image_path` (or `image_url`, of a service) and `mime_type`.
+    image=..., rerank=False)` says otherwise for one. A document's metadata has its own entries and `id`, `score`,
+    `modality`, and for pictures `image_path` (or `image_url`, of a service) and `mime_type`.
 
     Examples:
         >>> retriever = MmseekRetriever(source="photos.index", k=3)

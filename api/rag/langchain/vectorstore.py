@@ -145,8 +145,8 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
         embedding: list[float],
         k: int = 4,
         *,
-        filter: Any = None,
-        **kwargs: Any,  # noqa: A002
+        filter: Any = None,  # noqa: A002  # the word of all surfaces
+        **kwargs: Any,
     ) -> list[LangChainDocument]:
         """The k documents nearest to a vector of the collection's encoder.
 
@@ -179,9 +179,7 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
         """
         _refuse(kwargs)
         if not isinstance(embedding, MmseekEmbeddings):
-            raise InputError(
-                "a collection remembers its encoder: give MmseekEmbeddings(SPEC) as the embedding"
-            )
+            raise InputError("a collection remembers its encoder: give MmseekEmbeddings(SPEC) as the embedding")
         if not str(source):
             raise InputError("from_texts needs source=, the folder of the collection")
         store = cls(source, encoder=embedding.encoder)

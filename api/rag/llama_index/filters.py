@@ -48,9 +48,7 @@ def _one(test: Any) -> str:
         return f"{name} == null"
     several = _SEVERAL.get(test.operator)
     if several is None:
-        raise InputError(
-            f"the operator {test.operator.value!r} has no counterpart in mmseek's filters"
-        )
+        raise InputError(f"the operator {test.operator.value!r} has no counterpart in mmseek's filters")
     if not isinstance(test.value, list):
         raise InputError(f"the operator {test.operator.value!r} takes a list, not {type(test.value).__name__}")
     return several(name, test.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
@@ -11,6 +12,8 @@ from PIL import Image as Pil
 
 from mmseek import Content, Document
 from mmseek.testing import FakeEncoder
+
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when Haystack is loaded
 
 
 @pytest.fixture

@@ -254,7 +254,12 @@ def failing(status, code="x", message="because", **headers):
 
 
 def test_asks_again_where_the_service_could_not_answer():
-    answers = [httpx.ConnectError("no"), failing(503, "busy"), httpx.ReadTimeout("slow"), httpx.Response(200, json=ANSWER)]
+    answers = [
+        httpx.ConnectError("no"),
+        failing(503, "busy"),
+        httpx.ReadTimeout("slow"),
+        httpx.Response(200, json=ANSWER),
+    ]
     source, transport = remote(*answers, api_key="secret")
     assert ids(source.search(make_query("a", k=1))) == ["a"]
     assert len(transport.requests) == 4
@@ -265,7 +270,11 @@ def test_asks_again_where_the_service_could_not_answer():
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [(httpx.ConnectError("no"), "cannot be reached"), (httpx.ReadTimeout("slow"), "within 60 s"), (failing(503), "because")],
+    [
+        (httpx.ConnectError("no"), "cannot be reached"),
+        (httpx.ReadTimeout("slow"), "within 60 s"),
+        (failing(503), "because"),
+    ],
 )
 def test_gives_up_after_some_attempts(answer, words):
     source, transport = remote(*[answer] * 3, retries=2)

@@ -23,7 +23,7 @@ class MmseekReranker(BaseDocumentCompressor):  # type: ignore[misc]  # LangChain
     The pictures are those that `image_path` in the metadata names; `image_url` is read if `source` is the service that
     it came from. The score stands in the metadata as `relevance_score`.
 
-    Args:
+    Attributes:
         reranker: a spec, or a loaded reranker.
         top_n: how many documents are kept; None keeps all.
         instruction: what relevant means, to rerankers that can use it.

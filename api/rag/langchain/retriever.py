@@ -29,7 +29,7 @@ class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LangChain's types
         >>> retriever.invoke("a red bicycle")
         >>> retriever.invoke("the same in blue", image="photo.jpg")
 
-    Args:
+    Attributes:
         source: a collection folder, the URL of a service, a `Retriever` or a `SearchSource`.
         k: how many documents, at least 1.
         filter: a condition on metadata (see `mmseek.filters`), or a mapping of fields to values.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,32 @@ from mmseek.index.exact import FaissExactIndex
 from mmseek.protocols import Collection, VectorIndex
 
 DIM = 8
+# For example qdrant://127.0.0.1:6333; the tests make collections there and leave them.
+REAL_SERVER = os.environ.get("MMSEEK_TEST_QDRANT_URL", "").rstrip("/")
+FAKE = Path(__file__).with_name("fake_qdrant.py")
+
+
+@functools.cache
+def fake_program() -> ModuleType:
+    """The module `fake_qdrant`, which stands beside this file."""
+    spec = importlib.util.spec_from_file_location("fake_qdrant", FAKE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fake_qdrant"] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def fake_server() -> Any:
+    """One server for all tests of the contract; it ends with the process."""
+    return fake_program().FakeQdrant()
+
+
+def _name_for(folder: Path) -> str:
+    return "mmseek-test-" + hashlib.sha256(f"{os.getpid()} {folder}".encode()).hexdigest()[:24]
+
 
 VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
     "faiss-exact": FaissExactIndex,
@@ -23,7 +54,12 @@ VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
 }
 COLLECTIONS: dict[str, Callable[[Path], str | Path]] = {
     "folder": lambda folder: folder / "collection",
+    "qdrant-edge": lambda folder: f"qdrant-edge:{folder / 'edge'}",
+    "qdrant-memory": lambda folder: f"qdrant-local::memory:{folder}",
+    "qdrant-server": lambda folder: fake_server().location(_name_for(folder)),
 }
+if REAL_SERVER:
+    COLLECTIONS["qdrant-real"] = lambda folder: f"{REAL_SERVER}/{_name_for(folder)}"
 
 
 @pytest.fixture(params=sorted(VECTOR_INDEXES))

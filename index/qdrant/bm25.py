@@ -30,6 +30,7 @@ class Corpus:
 
 
 def corpus(store: Store) -> Corpus:
+    """Counted by the store: several writers may have changed it."""
     lengths = store.lengths()
     documents = sum(lengths.values())
     total = sum(length * count for length, count in lengths.items())

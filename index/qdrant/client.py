@@ -14,7 +14,19 @@ from qdrant_client import QdrantClient, models
 from mmseek.errors import CollectionExists
 from mmseek.index.qdrant.location import Place
 from mmseek.index.qdrant.retry import DEFAULT_POLICY, RetryPolicy, ask
-from mmseek.index.qdrant.store import DENSE, INDEXES, WORDS, Condition, Found, IndexKind, Nearest, Options, Point, Sparse, weight
+from mmseek.index.qdrant.store import (
+    DENSE,
+    INDEXES,
+    WORDS,
+    Condition,
+    Found,
+    IndexKind,
+    Nearest,
+    Options,
+    Point,
+    Sparse,
+    weight,
+)
 
 Answer = TypeVar("Answer")
 
@@ -51,7 +63,7 @@ class ClientStore:
         return self._place.name
 
     def exists(self) -> bool:
-        return self._ask(lambda: self._client.collection_exists(self.name))
+        return bool(self._ask(lambda: self._client.collection_exists(self.name)))
 
     def create(self, dim: int, options: Options) -> None:
         if self.exists():
@@ -124,24 +136,29 @@ class ClientStore:
 
     def nearest(self, asked: Nearest) -> list[Found]:
         vector = asked.vector
-        sparse = isinstance(vector, Sparse)
-        query = models.SparseVector(indices=vector.indices, values=vector.values) if sparse else vector.tolist()
+        query: Any
+        using, params = DENSE, None if self._place.kind == "memory" else _search_params(asked)
+        if isinstance(vector, Sparse):
+            query = models.SparseVector(indices=vector.indices, values=vector.values)
+            using, params = WORDS, None
+        else:
+            query = vector.tolist()
         answer = self._ask(
             lambda: self._client.query_points(
                 self.name,
                 query=query,
-                using=WORDS if sparse else DENSE,
+                using=using,
                 query_filter=None if asked.condition is None else _filter(asked.condition),
                 limit=asked.limit,
                 with_payload=list(asked.fields),
-                search_params=None if sparse or self._place.kind == "memory" else _search_params(asked),
+                search_params=params,
             )
         )
         return [Found(str(one.id), one.payload or {}, score=one.score) for one in answer.points]
 
     def count(self, condition: Condition) -> int:
         chosen = _filter(condition)
-        return self._ask(lambda: self._client.count(self.name, count_filter=chosen, exact=True)).count
+        return int(self._ask(lambda: self._client.count(self.name, count_filter=chosen, exact=True)).count)
 
     def lengths(self) -> dict[int, int]:
         answer = self._ask(lambda: self._client.facet(self.name, "length", limit=_EVERY_LENGTH, exact=True))

@@ -242,7 +242,6 @@ class QdrantCollection:
         self._stored += len(points)
         self._numbers |= {f"nums.{key}" for point in points for key in point.payload["nums"]}
         self._numbers -= self._settled
-        self._numbers -= self._settled
         if self._numbers and self._stored >= _INDEX_FROM:
             self._index_numbers(store)
 
@@ -255,12 +254,11 @@ class QdrantCollection:
         for key in sorted(self._numbers - indexed)[: max(0, room)]:
             store.add_index(key, "float")
         self._settled |= self._numbers
-        self._settled |= self._numbers
         self._numbers.clear()
 
     def _retrieve(self, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Payloads by document id, in the order asked for."""
-        places = {point_id(name): name for name in ids if isinstance(name, str) and _is_text(name)}
+        places = {point_id(name): name for name in ids if _is_text(name)}
         found = {places[one.id]: one.payload for one in self._store.retrieve(list(places), fields)}
         return {name: found[name] for name in places.values() if name in found}
 

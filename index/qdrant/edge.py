@@ -18,7 +18,19 @@ import qdrant_edge as engine
 
 from mmseek.errors import CorruptCollection, StorageError
 from mmseek.index.durable import make_folder, replace_file, storage_errors
-from mmseek.index.qdrant.store import DENSE, INDEXES, WORDS, Condition, Found, IndexKind, Nearest, Options, Point, Sparse, weight
+from mmseek.index.qdrant.store import (
+    DENSE,
+    INDEXES,
+    WORDS,
+    Condition,
+    Found,
+    IndexKind,
+    Nearest,
+    Options,
+    Point,
+    Sparse,
+    weight,
+)
 
 MARK = "qdrant-edge.json"
 SHARD = "shard"
@@ -240,5 +252,3 @@ def _condition(condition: Condition) -> Any:
 
 def _floats(bounds: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in bounds.items()}
-
-

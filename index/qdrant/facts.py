@@ -65,7 +65,7 @@ def field_key(field: Field) -> str:
     return "k" + hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def held(value: int | float) -> int | float:
+def held(value: float) -> float:
     """A number as the stores hold it: whole numbers beyond 64 bits are floats."""
     return value if isinstance(value, float) or -(2**63) <= value < 2**63 else float(value)
 

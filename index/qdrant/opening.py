@@ -109,9 +109,7 @@ def _make(store: Store, place: Place, encoder: EncoderIdentity) -> Meta:
     return made
 
 
-def _collection(
-    store: Store, meta: Meta, place: Place, mode: Mode, release: Callable[[], None]
-) -> QdrantCollection:
+def _collection(store: Store, meta: Meta, place: Place, mode: Mode, release: Callable[[], None]) -> QdrantCollection:
     from mmseek.index.qdrant.collection import QdrantCollection
     from mmseek.index.qdrant.pictures import FolderPictures, Pictures, PointPictures
 
@@ -121,9 +119,7 @@ def _collection(
     else:
         cache = settings().cache_dir / "qdrant" / hashlib.sha256(str(place).encode()).hexdigest()[:16]
         pictures = PointPictures(store, cache)
-    return QdrantCollection(
-        store, meta, pictures, writable=mode != "read", options=place.options, release=release
-    )
+    return QdrantCollection(store, meta, pictures, writable=mode != "read", options=place.options, release=release)
 
 
 def _take(place: Place, mode: Mode, *, may_make: bool) -> tuple[Store, Callable[[], None]]:
@@ -217,7 +213,9 @@ def _api_key(place: Place) -> str | None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}, named by MMSEEK_QDRANT_API_KEY_FILE, cannot be read ({error})") from error
     if not key or not key.isascii() or not key.isprintable():
-        raise ConfigError(f"{file}, named by MMSEEK_QDRANT_API_KEY_FILE, holds no key: one line of printable characters")
+        raise ConfigError(
+            f"{file}, named by MMSEEK_QDRANT_API_KEY_FILE, holds no key: one line of printable characters"
+        )
     return key
 
 

@@ -96,7 +96,9 @@ class PointPictures:
             return path
         data = self._read(name)
         if data is None or hashlib.sha256(data).hexdigest() != path.stem:
-            raise CorruptCollection(f"{self._store.place}: the picture {name} is missing or damaged: see `mmseek verify`")
+            raise CorruptCollection(
+                f"{self._store.place}: the picture {name} is missing or damaged: see `mmseek verify`"
+            )
         with storage_errors(self._cache):
             make_folder(path.parent)
             replace_file(path, data)

@@ -28,7 +28,9 @@ def all_found(
     newest = newest_row(store)
     low, seen = 0, set[str]()
     while True:
-        condition = {"must": [{"key": "row", "range": {"gte": low, "lte": newest}}, *([] if where is None else [where])]}
+        condition = {
+            "must": [{"key": "row", "range": {"gte": low, "lte": newest}}, *([] if where is None else [where])]
+        }
         # Writers on two machines may have stored at the same microsecond: the last row is read again.
         page = store.page(condition, size + len(seen), fields, vectors=vectors)
         fresh = [found for found in page if found.id not in seen]

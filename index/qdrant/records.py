@@ -66,9 +66,11 @@ def to_record(payload: Mapping[str, Any]) -> Record:
         CorruptCollection: a field is missing.
     """
     try:
-        return Record(*(payload[name] for name in SHOWN), checksum=b"")
+        return Record._make((*(payload[name] for name in SHOWN), b""))
     except KeyError as error:
-        raise CorruptCollection(f"a stored document has no {error}: run `mmseek verify`, then index it again") from error
+        raise CorruptCollection(
+            f"a stored document has no {error}: run `mmseek verify`, then index it again"
+        ) from error
 
 
 def to_document(payload: Mapping[str, Any], pictures: Pictures) -> Document:

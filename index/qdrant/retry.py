@@ -48,7 +48,7 @@ class RetryPolicy:
         asked = _retry_after(error)
         if asked is not None:
             return min(asked, self.longest)
-        widest = min(self.first * 2 ** (state.attempt_number - 1), self.longest)
+        widest = min(self.first * 2.0 ** (state.attempt_number - 1), self.longest)
         return widest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret: it only spreads the clients
 
 

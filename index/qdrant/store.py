@@ -1,4 +1,4 @@
-"""What the collection asks of Qdrant, whichever way it is reached: plain values in and out, filters as Qdrant's JSON."""
+"""What the collection asks of Qdrant, however it is reached: plain values in and out, filters as Qdrant's JSON."""
 
 from __future__ import annotations
 

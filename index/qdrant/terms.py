@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import threading
 from collections import Counter
@@ -12,6 +13,10 @@ from mmseek.index.qdrant.store import Sparse
 from mmseek.index.words import SCHEMA, match_any
 
 K1, B = 1.2, 0.75  # those of FTS5
+_COUNTS = """
+    SELECT json_group_array(json_array(doc, term, times))
+    FROM (SELECT doc, term, count(*) AS times FROM tokens GROUP BY doc, term)
+"""
 
 
 class Tokenizer:
@@ -26,15 +31,18 @@ class Tokenizer:
     def count(self, texts: Sequence[str]) -> list[Counter[str]]:
         """How often each term stands in each text."""
         counts: list[Counter[str]] = [Counter() for _ in texts]
+        # One step each way: every step of SQLite gives Python's lock away, and with many threads waits for it long.
+        # A NUL parts words to FTS5 as a space does, and ends a string of JSON to SQLite.
+        given = json.dumps([text.replace("\0", " ") for text in texts])
         with self._guard:
             self._sql.execute("BEGIN")
             try:
-                self._sql.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", enumerate(texts, start=1))
-                found = self._sql.execute("SELECT doc, term, count(*) FROM tokens GROUP BY doc, term")
-                for row, term, times in found:
-                    counts[row - 1][term] = times
+                self._sql.execute("INSERT INTO words (rowid, text) SELECT key + 1, value FROM json_each(?)", (given,))
+                (found,) = self._sql.execute(_COUNTS).fetchone()
             finally:
                 self._sql.execute("ROLLBACK")
+        for row, term, times in json.loads(found):
+            counts[row - 1][term] = times
         return counts
 
     def query(self, text: str) -> Counter[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, TypeAdapter
@@ -38,6 +38,69 @@ class Fault:
     seconds: float = 0.0
 
 
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every answer waits 40 ms
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _serve(self) -> None:
+        fake: FakeQdrant = self.server.fake
+        size = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(size)
+        url = urlsplit(self.path)
+        request = f"{self.command} {url.path}"
+        with fake.guard:
+            fake.log.append(f"{self.command} {self.path}")
+        fault = fake.take_fault(request)
+        if fault is not None and not fault.after:
+            self._fail(fault)
+            return
+        status, answer = self._answer(url.path, parse_qs(url.query), raw)
+        if fault is not None:
+            self._fail(fault)
+            return
+        self._send(status, answer)
+
+    def _answer(self, path: str, query: dict[str, list[str]], raw: bytes) -> tuple[int, Any]:
+        fake: FakeQdrant = self.server.fake
+        if fake.key is not None and self.headers.get("api-key") != fake.key:
+            return 401, {"status": {"error": "Must provide an API key"}}
+        if len(raw) > MOST_BYTES:
+            return 413, {"status": {"error": "too large"}}
+        if self.command == "PUT" and path.endswith("/points") and query.get("wait") != ["true"]:
+            return 400, {"status": {"error": "nobody waits for this"}}
+        try:
+            found = fake.answer(self.command, path, json.loads(raw or b"{}"))
+        except Exception as error:  # noqa: BLE001  # the imitation raises what it likes
+            return 400, {"status": {"error": f"{type(error).__name__}: {error}"}}
+        if found is None:
+            return 404, {"status": {"error": f"no such path: {path}"}}
+        return 200, {"result": _plain(found), "status": "ok", "time": 0.0}
+
+    def _fail(self, fault: Fault) -> None:
+        if fault.kind == "status":
+            self._send(fault.status, {"status": {"error": "told to fail"}}, fault.headers)
+            return
+        time.sleep(fault.seconds)
+        self.close_connection = True
+        if fault.kind == "drop":
+            self.connection.close()
+
+    def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST = _serve  # noqa: N815  # the names that http.server looks for
+
+
 class FakeQdrant:
     """The server; a context manager."""
 
@@ -48,7 +111,8 @@ class FakeQdrant:
         self.log: list[str] = []  # every request: method, path and query
         self.indexes: dict[str, dict[str, str]] = {}
         self.guard = threading.RLock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._http.fake = self
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
@@ -73,7 +137,7 @@ class FakeQdrant:
         self._http.server_close()
         self._thread.join()
 
-    def __enter__(self) -> FakeQdrant:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,7 +192,12 @@ def _scroll(fake: FakeQdrant, name: str, body: dict[str, Any]) -> Any:
 def _query(fake: FakeQdrant, name: str, body: dict[str, Any]) -> Any:
     body = models.QueryRequest.model_validate(body)
     return fake.client.query_points(
-        name, query=body.query, using=body.using, query_filter=body.filter, limit=body.limit, with_payload=body.with_payload
+        name,
+        query=body.query,
+        using=body.using,
+        query_filter=body.filter,
+        limit=body.limit,
+        with_payload=body.with_payload,
     )
 
 
@@ -167,70 +236,6 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, BaseModel):
         return answer.model_dump(mode="json")
     return [_plain(one) for one in answer] if isinstance(answer, list) else answer
-
-
-def _handler(fake: FakeQdrant) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # or every answer waits 40 ms
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def _serve(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            raw = self.rfile.read(size)
-            url = urlsplit(self.path)
-            request = f"{self.command} {url.path}"
-            with fake.guard:
-                fake.log.append(f"{self.command} {self.path}")
-            fault = fake.take_fault(request)
-            if fault is not None and not fault.after:
-                self._fail(fault)
-                return
-            status, answer = self._answer(url.path, parse_qs(url.query), raw)
-            if fault is not None:
-                self._fail(fault)
-                return
-            self._send(status, answer)
-
-        def _answer(self, path: str, query: dict[str, list[str]], raw: bytes) -> tuple[int, Any]:
-            if fake.key is not None and self.headers.get("api-key") != fake.key:
-                return 401, {"status": {"error": "Must provide an API key"}}
-            if len(raw) > MOST_BYTES:
-                return 413, {"status": {"error": "too large"}}
-            if self.command == "PUT" and path.endswith("/points") and query.get("wait") != ["true"]:
-                return 400, {"status": {"error": "nobody waits for this"}}
-            try:
-                found = fake.answer(self.command, path, json.loads(raw or b"{}"))
-            except Exception as error:  # the imitation raises what it likes
-                return 400, {"status": {"error": f"{type(error).__name__}: {error}"}}
-            if found is None:
-                return 404, {"status": {"error": f"no such path: {path}"}}
-            return 200, {"result": _plain(found), "status": "ok", "time": 0.0}
-
-        def _fail(self, fault: Fault) -> None:
-            if fault.kind == "status":
-                self._send(fault.status, {"status": {"error": "told to fail"}}, fault.headers)
-                return
-            time.sleep(fault.seconds)
-            self.close_connection = True
-            if fault.kind == "drop":
-                self.connection.close()
-
-        def _send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_PUT = do_POST = do_DELETE = _serve
-
-    return Handler
 
 
 @contextmanager

@@ -136,7 +136,8 @@ class EdgeStore:
         return {int(hit.value): hit.count for hit in answer.hits}
 
     def add_index(self, key: str, kind: IndexKind) -> None:
-        self._update(engine.UpdateOperation.create_field_index(key, _KINDS[kind]))
+        with self._errors("writing") as shard:
+            shard.update(engine.UpdateOperation.create_field_index(key, _KINDS[kind]))
 
     def indexed(self) -> set[str]:
         with self._errors("reading") as shard:

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from mmseek.protocols import Collection, VectorIndex
 DIM = 8
 # For example qdrant://127.0.0.1:6333; the tests make collections there and leave them.
 REAL_SERVER = os.environ.get("MMSEEK_TEST_QDRANT_URL", "").rstrip("/")
+MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 FAKE = Path(__file__).with_name("fake_qdrant.py")
 
 
@@ -68,8 +70,20 @@ def make_index(request: pytest.FixtureRequest) -> Callable[[int], VectorIndex]:
 
 
 @pytest.fixture(params=sorted(COLLECTIONS))
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    return COLLECTIONS[request.param](tmp_path)
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
+    if request.param != "qdrant-edge":
+        yield COLLECTIONS[request.param](tmp_path)
+        return
+    # The engine waits for the disk several times in every change: in memory these tests take a tenth of the time.
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
+        yield COLLECTIONS[request.param](Path(folder))
+
+
+@pytest.fixture
+def fake_qdrant() -> Iterator[Any]:
+    """A server of this test's own, to fail as it is told."""
+    with fake_program().FakeQdrant() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -236,10 +235,3 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, BaseModel):
         return answer.model_dump(mode="json")
     return [_plain(one) for one in answer] if isinstance(answer, list) else answer
-
-
-@contextmanager
-def fake_qdrant(key: str | None = None) -> Iterator[FakeQdrant]:
-    """A server for one test."""
-    with FakeQdrant(key) as fake:
-        yield fake

@@ -147,6 +147,7 @@ def test_filters_mean_what_python_says(collection, metadata, conditions):
         assert {hit.id for hit in collection.search_text("word", 10, filter=condition)} == set(expected)
 
 
+@pytest.mark.parametrize("location", ["folder", "qdrant-edge"], indirect=True)
 def test_one_in_ten_thousand_is_found(collection, vectors):
     values = vectors(10_000)
     documents = [Document(f"d{n}", Content.of("some words"), {"n": n, "rare": n % 1000 == 7}) for n in range(10_000)]

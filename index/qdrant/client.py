@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, TypeVar
 
 import httpx
@@ -62,6 +63,15 @@ class ClientStore:
     def name(self) -> str:
         return self._place.name
 
+    @cached_property
+    def _consistency(self) -> models.ReadConsistencyType | None:
+        """Which copies of a shard are asked: where there are several, all, and what most of them hold is the answer."""
+        if self._place.kind == "memory":
+            return None
+        described = self._ask(lambda: self._client.get_collection(self.name))
+        copies = described.config.params.replication_factor or 1
+        return models.ReadConsistencyType.QUORUM if copies > 1 else None
+
     def exists(self) -> bool:
         return bool(self._ask(lambda: self._client.collection_exists(self.name)))
 
@@ -104,10 +114,13 @@ class ClientStore:
 
     def retrieve(self, ids: Sequence[str], fields: Sequence[str] | None = None) -> list[Found]:
         shown: bool | list[str] = True if fields is None else list(fields)
+        how = self._consistency
         found: list[Found] = []
         for some in _slices(ids):
             records = self._ask(
-                lambda some=some: self._client.retrieve(self.name, list(some), with_payload=shown)  # type: ignore[misc]
+                lambda some=some: self._client.retrieve(  # type: ignore[misc]
+                    self.name, list(some), with_payload=shown, consistency=how
+                )
             )
             found += [Found(str(record.id), record.payload or {}) for record in records]
         return found
@@ -122,6 +135,7 @@ class ClientStore:
         last_first: bool = False,
     ) -> list[Found]:
         order = models.OrderBy(key="row", direction=models.Direction.DESC if last_first else models.Direction.ASC)
+        how = self._consistency
         records, _ = self._ask(
             lambda: self._client.scroll(
                 self.name,
@@ -130,6 +144,7 @@ class ClientStore:
                 order_by=order,
                 with_payload=list(fields),
                 with_vectors=[DENSE] if vectors else False,
+                consistency=how,
             )
         )
         return [Found(str(one.id), one.payload or {}, _dense(one.vector)) for one in records]
@@ -143,6 +158,7 @@ class ClientStore:
             using, params = WORDS, None
         else:
             query = vector.tolist()
+        how = self._consistency
         answer = self._ask(
             lambda: self._client.query_points(
                 self.name,
@@ -152,6 +168,7 @@ class ClientStore:
                 limit=asked.limit,
                 with_payload=list(asked.fields),
                 search_params=params,
+                consistency=how,
             )
         )
         return [Found(str(one.id), one.payload or {}, score=one.score) for one in answer.points]
@@ -161,7 +178,10 @@ class ClientStore:
         return int(self._ask(lambda: self._client.count(self.name, count_filter=chosen, exact=True)).count)
 
     def lengths(self) -> dict[int, int]:
-        answer = self._ask(lambda: self._client.facet(self.name, "length", limit=_EVERY_LENGTH, exact=True))
+        how = self._consistency
+        answer = self._ask(
+            lambda: self._client.facet(self.name, "length", limit=_EVERY_LENGTH, exact=True, consistency=how)
+        )
         return {int(hit.value): hit.count for hit in answer.hits}
 
     def add_index(self, key: str, kind: IndexKind) -> None:

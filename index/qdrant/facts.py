@@ -67,7 +67,7 @@ def field_key(field: Field) -> str:
 
 def held(value: float) -> float:
     """A number as the stores hold it: whole numbers beyond 64 bits are floats."""
-    return value if isinstance(value, float) or -(2**63) <= value < 2**63 else float(value)
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
 def _is_scalar(value: object) -> bool:

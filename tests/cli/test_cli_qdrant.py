@@ -59,7 +59,9 @@ def test_a_collection_is_copied(cli: Cli, collection: Path, place: str, tmp_path
     again = cli("copy", "--from", collection, "--to", place)
     assert "copied 0 documents (3 were there already)" in again.out
     assert cli("copy", "--from", place, "--to", tmp_path / "back", "--json").document["copied"] == 3
-    one, other = (cli("search", "bike", "-c", each, "--json").document["hits"] for each in (collection, tmp_path / "back"))
+    one, other = (
+        cli("search", "bike", "-c", each, "--json").document["hits"] for each in (collection, tmp_path / "back")
+    )
     assert [(hit["id"], hit["score"]) for hit in one] == [(hit["id"], hit["score"]) for hit in other]
     assert cli("delete", one[0]["id"], "-c", place, "--yes").code == 0
     assert "holds other documents" in cli("copy", "--from", collection, "--to", place).error

@@ -162,7 +162,9 @@ def _create(fake: FakeQdrant, name: str, body: dict[str, Any]) -> Any:
 
 def _describe(fake: FakeQdrant, name: str, _: dict[str, Any]) -> Any:
     described = fake.client.get_collection(name).model_dump(mode="json")
-    described["payload_schema"] = {key: {"data_type": kind, "points": 0} for key, kind in fake.indexes[name].items()}
+    described["payload_schema"] = {
+        key: {"data_type": kind, "points": 0} for key, kind in fake.indexes.get(name, {}).items()
+    }
     return described
 
 
@@ -205,7 +207,7 @@ def _count(fake: FakeQdrant, name: str, body: dict[str, Any]) -> Any:
 
 
 def _facet(fake: FakeQdrant, name: str, body: dict[str, Any]) -> Any:
-    if body["key"] not in fake.indexes[name]:
+    if body["key"] not in fake.indexes.get(name, {}):
         raise ValueError(f"no index for {body['key']}")
     return fake.client.facet(name, body["key"], limit=body["limit"], exact=True)
 

@@ -157,7 +157,7 @@ class ServerMachine(EdgeMachine):
 
 CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestCollectionMachine = CollectionMachine.TestCase
-EdgeMachine.TestCase.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
+EdgeMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 TestEdgeMachine = EdgeMachine.TestCase
 MemoryMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 TestMemoryMachine = MemoryMachine.TestCase

@@ -48,7 +48,7 @@ def test_there_and_back(source, collection, tmp_path, identity):
 
 
 def test_a_stopped_copy_goes_on(source, collection):
-    class Stop(Exception):  # noqa: N818
+    class Stop(Exception):
         pass
 
     def stop(number):

@@ -20,6 +20,15 @@ from mmseek.index.qdrant import edge
 PROGRAM = Path(__file__).with_name("writer_program.py")
 
 
+HOLDER = """
+import sys
+from mmseek.index import open_collection
+held = open_collection(sys.argv[1])
+print("open", flush=True)
+input()
+"""
+
+
 def start(place):
     command = [sys.executable, str(PROGRAM), place]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -90,9 +99,8 @@ def test_what_a_killed_maker_left_is_made_anew(tmp_path, place, identity):
 
 
 def test_another_process_has_it(tmp_path, place):
-    program = "import sys; from mmseek.index import open_collection; c = open_collection(sys.argv[1]); print('open', flush=True); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", program, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "open\n"
         with pytest.raises(CollectionLocked, match=f"process {other.pid} on host"):

@@ -89,7 +89,9 @@ def test_a_server_that_says_nothing_is_asked_again(writer, fault, waits, documen
         ("drop", {}, "cannot be reached"),
     ],
 )
-def test_a_failure_that_stays_is_one_sentence(writer, fake_qdrant, fault, waits, documents, vectors, kind, how, sentence):
+def test_a_failure_that_stays_is_one_sentence(
+    writer, fake_qdrant, fault, waits, documents, vectors, kind, how, sentence
+):
     writer.upsert(documents(range(5)), vectors(5))
     fault(kind, times=6, on=UPSERT, **how)
     with pytest.raises(StorageError, match=sentence) as caught:
@@ -103,7 +105,7 @@ def test_a_failure_that_stays_is_one_sentence(writer, fake_qdrant, fault, waits,
 
 
 def test_a_connection_that_breaks_between_two_requests_of_a_batch(writer, fake_qdrant, fault, documents, vectors):
-    """A large call is several requests: what is not acknowledged may be there in part, and the same call completes it."""
+    """A large call is several requests: after an error it may be there in part, and the same call completes it."""
     many = documents(range(600))
     values = np.tile(vectors(100), (6, 1))
     writer.upsert(many[:10], values[:10])
@@ -135,7 +137,7 @@ def test_a_connection_that_breaks_between_two_requests_of_a_batch(writer, fake_q
 
 def test_a_refusal_is_not_repeated(fake_qdrant, writer, fault, waits, documents, vectors):
     fault("status", status=400, on=UPSERT)
-    with pytest.raises(CollectionError, match="refuses the request .HTTP 400: told to fail"):
+    with pytest.raises(CollectionError, match=r"refuses the request .HTTP 400: told to fail"):
         writer.upsert(documents([1]), vectors(1))
     fault("status", status=413, on=UPSERT)
     with pytest.raises(StorageError, match="--batch-size"):
@@ -191,7 +193,7 @@ def test_the_key(tmp_path, monkeypatch, identity):
     file = tmp_path / "key"
     file.write_text("a very secret key\n")
     with program.FakeQdrant(key="a very secret key") as fake:
-        with pytest.raises(CollectionError, match="refuses the key .*MMSEEK_QDRANT_API_KEY_FILE"):
+        with pytest.raises(CollectionError, match=r"refuses the key .*MMSEEK_QDRANT_API_KEY_FILE"):
             open_collection(fake.location(), mode="write", encoder=identity)
         monkeypatch.setenv("MMSEEK_QDRANT_API_KEY_FILE", str(file))
         open_collection(fake.location(), mode="write", encoder=identity).close()
@@ -230,3 +232,36 @@ def test_waits_grow_and_are_bounded():
         assert 0 < wait <= policy.longest
         longest = max(longest, wait)
     assert longest > policy.longest / 2
+
+
+def test_a_cluster_is_asked_as_it_was_made(fake_qdrant, identity, documents, vectors):
+    """Shards and copies as asked for; with copies, most of them acknowledge a write and answer a read."""
+    asked = []
+    usual = fake_qdrant.answer
+
+    def answer(method, path, body):
+        asked.append((method, path, body))
+        found = usual(method, path, body)
+        if (method, path) == ("GET", "/collections/things"):
+            found["config"]["params"]["replication_factor"] = 3
+        return found
+
+    fake_qdrant.answer = answer
+    place = fake_qdrant.location(
+        query="?shard_number=6&replication_factor=3&quantization=int8&on_disk=true&on_disk_payload=false&hnsw_ef=200"
+    )
+    with open_collection(place, mode="create", encoder=identity) as made:
+        made.upsert(documents(range(5)), vectors(5))
+        made.search(vectors(1)[0], 3)
+    (body,) = [body for method, path, body in asked if (method, path) == ("PUT", "/collections/things")]
+    assert (body["shard_number"], body["replication_factor"], body["write_consistency_factor"]) == (6, 3, 2)
+    assert body["vectors"]["dense"]["on_disk"] is True
+    assert body["vectors"]["dense"]["distance"] == "Dot"
+    assert body["vectors"]["dense"]["quantization_config"]["scalar"]["type"] == "int8"
+    assert body["on_disk_payload"] is False
+    (search,) = [body for method, path, body in asked if path.endswith("/query")]
+    assert search["params"]["hnsw_ef"] == 200
+    assert search["params"]["quantization"]["rescore"] is True
+    reads = [line for line in fake_qdrant.log if "/points/query" in line or "/points/scroll" in line]
+    assert reads
+    assert all("consistency=quorum" in line for line in reads)

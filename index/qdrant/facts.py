@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from mmseek.filters import Field
@@ -49,6 +50,7 @@ def describe(item: str, reserved: dict[str, str | None]) -> dict[str, Any]:
     return {"facts": sorted(facts), "nums": nums, "strs": strs}
 
 
+@lru_cache(maxsize=8192, typed=True)  # true, 1 and 1.0 are equal to a plain cache
 def fact(field: Field, kind: FactKind, value: object = None) -> str:
     """The hash that says this of a field; equal numbers have one, whatever their type."""
     said: Any = value
@@ -59,6 +61,7 @@ def fact(field: Field, kind: FactKind, value: object = None) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
+@lru_cache(maxsize=8192)
 def field_key(field: Field) -> str:
     """The name of a field in `nums` and `strs`: one that needs no quotes in Qdrant's paths."""
     text = json.dumps([field.reserved, field.path])

@@ -8,7 +8,7 @@ from typing import Any
 from mmseek.index.qdrant.store import DOCUMENTS, Condition, Found, Store
 
 _PAGE = 1000
-_MARGIN = 16
+_MARGIN = 1
 _MOST_TIES = 10_000
 
 

@@ -69,6 +69,12 @@ def make_index(request: pytest.FixtureRequest) -> Callable[[int], VectorIndex]:
     return VECTOR_INDEXES[request.param]
 
 
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that are read from a server are kept with the test's own files."""
+    monkeypatch.setenv("MMSEEK_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(params=sorted(COLLECTIONS))
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
     if request.param != "qdrant-edge":

@@ -12,14 +12,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mmseek._types import Content, Document, Image, Part, Text
 from mmseek.errors import CorruptCollection, InputError
-from mmseek.index.assets import AssetStore, asset_name
+from mmseek.index.assets import asset_name
 
 MAX_ID_BYTES = 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Places(Protocol):
+    """Where the pictures are that a collection keeps."""
+
+    def path(self, name: str) -> Path: ...
 
 
 class Record(NamedTuple):
@@ -51,7 +57,7 @@ def encode(row: int, document: Document, digest: str | None) -> Record:
     return Record(*fields, checksum(*fields))
 
 
-def decode(record: Record, assets: AssetStore) -> Document:
+def decode(record: Record, assets: Places) -> Document:
     """The document of a row; pictures the collection keeps are given by their path.
 
     Raises:
@@ -117,7 +123,7 @@ def _part_to_json(part: Part) -> dict[str, str]:
     return {"path": str(Path(str(part.path)).absolute())}
 
 
-def _part_from_json(part: Mapping[str, str], assets: AssetStore) -> Part:
+def _part_from_json(part: Mapping[str, str], assets: Places) -> Part:
     if "text" in part:
         return Text(part["text"])
     if "asset" in part:

@@ -24,8 +24,10 @@ from mmseek._types import Document, EncoderIdentity, Hit
 from mmseek.errors import CollectionError, CorruptCollection, InputError
 from mmseek.index import codec
 from mmseek.index.assets import AssetStore
+from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
+from mmseek.index.export import export_snapshot
 from mmseek.index.filter_sql import restrict
 from mmseek.index.head import Head, read_head, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
@@ -35,7 +37,7 @@ from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
 from mmseek.index.verify import Parts, verify
 from mmseek.index.view import IndexFactory, VectorView, exact_index, read_vectors
-from mmseek.protocols import CollectionInfo, VerifyReport
+from mmseek.protocols import CollectionInfo, StoredBatch, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -97,17 +99,18 @@ class LocalCollection:
                 updated_at=snapshot.updated_at(),
             )
 
-    def upsert(self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str] | None = None) -> None:
-        matrix = self._checked(documents, vectors)
-        if digests is not None and len(digests) != len(documents):
-            raise InputError(f"{len(documents)} documents need as many digests, not {len(digests)}")
+    def upsert(
+        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+    ) -> None:
+        matrix = check_upsert(documents, vectors, self.encoder.dim)
+        check_digests(documents, digests)
         with self._writing:
             self._check_writer()
             if documents:
                 self._store(documents, matrix, digests or [None] * len(documents))
 
     def delete(self, ids: Container[str]) -> int:
-        wanted = _id_list(ids)
+        wanted = id_list(ids)
         with self._writing:
             self._check_writer()
             with self._connections.lend() as connection, self._transaction(connection) as (transaction, generation):
@@ -115,20 +118,27 @@ class LocalCollection:
         return count
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        wanted = _id_list(ids)
+        wanted = id_list(ids)
         with self._connections.lend() as connection, reading(connection) as snapshot:
             records = snapshot.records(wanted)
         return {name: codec.decode(records[name], self._assets) for name in wanted if name in records}
 
     def digests(self, ids: Sequence[str]) -> dict[str, str]:
         with self._connections.lend() as connection, reading(connection) as snapshot:
-            return snapshot.digests(_id_list(ids))
+            return snapshot.digests(id_list(ids))
 
     def documents(self) -> Iterator[Document]:
         """All documents in the order in which they were stored, as they were when the iteration began."""
         with self._connections.lend() as connection, reading(connection) as snapshot:
             for record in snapshot.all_records():
                 yield codec.decode(record, self._assets)
+
+    def export(self, batch: int = 256) -> Iterator[StoredBatch]:
+        """All documents with vectors and digests, in the order of storing, as they were when the iteration began."""
+        if batch < 1:
+            raise InputError(f"a batch has at least 1 document, not {batch}")
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            yield from export_snapshot(snapshot, self._segments, self._assets, batch)
 
     def search(
         self,
@@ -139,16 +149,12 @@ class LocalCollection:
         candidates: Container[str] | None = None,
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        query = np.asarray(vector, dtype=np.float32)
-        if query.shape != (self.encoder.dim,) or not np.isfinite(query).all():
-            raise InputError(
-                f"a query vector is {self.encoder.dim} finite numbers, not an array of shape {query.shape}"
-            )
-        _check_k(k)
-        condition = restrict(None if candidates is None else _id_list(candidates), (), filter)
+        query = check_query(vector, self.encoder.dim)
+        check_k(k)
+        condition = restrict(None if candidates is None else id_list(candidates), (), filter)
         with self._view.current() as (index, snapshot):
             allowed = None if condition is None else snapshot.rows_where(condition)
-            excluded = snapshot.rows(_id_list(exclude)) if exclude else None
+            excluded = snapshot.rows(id_list(exclude)) if exclude else None
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
             records = snapshot.records_of_rows(row for row, _ in best)
@@ -163,8 +169,8 @@ class LocalCollection:
         candidates: Container[str] | None = None,
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        _check_k(k)
-        condition = restrict(None if candidates is None else _id_list(candidates), _id_list(exclude), filter)
+        check_k(k)
+        condition = restrict(None if candidates is None else id_list(candidates), id_list(exclude), filter)
         with self._connections.lend() as connection, reading(connection) as snapshot:
             if not snapshot.has_words():
                 raise CollectionError(
@@ -327,46 +333,11 @@ class LocalCollection:
         with suppress(OSError):
             write_head(self._folder, Head(generation + 1))
 
-    def _checked(self, documents: Sequence[Document], vectors: FloatArray) -> FloatArray:
-        """The vectors as a float32 matrix, after all checks of what a caller may get wrong."""
-        with np.errstate(over="ignore"):
-            matrix = np.ascontiguousarray(vectors, dtype=np.float32)
-        wanted = (len(documents), self.encoder.dim)
-        if matrix.shape != wanted and (len(documents) or matrix.size):
-            raise InputError(f"{wanted[0]} documents need vectors of shape {wanted}, not {matrix.shape}")
-        seen: set[str] = set()
-        for document in documents:
-            codec.check_id(document.id)
-            if document.id in seen:
-                raise InputError(f"document {document.id!r} is given twice in one call: give each id once")
-            seen.add(document.id)
-        if documents:
-            self._check_values(documents, matrix)
-        return matrix
-
-    @staticmethod
-    def _check_values(documents: Sequence[Document], matrix: FloatArray) -> None:
-        usable = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
-        if not usable.all():
-            bad = documents[int(np.argmin(usable))]
-            raise InputError(f"the vector of document {bad.id!r} has NaN or infinity in it, or is all zero")
-
     def _check_writer(self) -> None:
         if self._closed:
             raise CollectionError(f"the collection {self._folder} is closed: open it again")
         if self._lock is None:
             raise CollectionError(f'{self._folder} is open for reading only: open it with mode="write"')
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise InputError(f"k is the number of hits and must be at least 1, not {k}")
-
-
-def _id_list(ids: Container[str]) -> list[str]:
-    if isinstance(ids, str):
-        raise InputError(f"give a list of ids, not the string {ids!r}")
-    return list(ids)
 
 
 def _bytes_below(folder: Path) -> int:

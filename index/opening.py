@@ -15,6 +15,7 @@ from mmseek.index.collection import LocalCollection
 from mmseek.index.durable import make_folder, storage_errors, sync_folder
 from mmseek.index.head import NAME as HEAD_NAME
 from mmseek.index.head import Head, write_head
+from mmseek.index.qdrant import is_qdrant, open_qdrant
 from mmseek.protocols import Collection, VerifyReport
 
 Mode: TypeAlias = Literal["read", "write", "create"]
@@ -34,7 +35,8 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
     """Open a collection, or make one.
 
     Args:
-        location: the collection's folder.
+        location: the collection's folder, or a place in Qdrant: `qdrant-edge:DIR`, `qdrant://HOST:PORT/NAME`,
+            `qdrant+https://HOST:PORT/NAME`, `qdrant-local::memory:NAME`; see docs/qdrant.md.
         mode: `read`: any number at a time, also beside a writer. `write`: the one writer; makes the collection when
             the folder is absent or empty. `create`: like `write`, but refuses a collection that is there.
         encoder: whose vectors are to be searched or stored; compared with those of the collection, and needed to
@@ -47,9 +49,12 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
         CollectionLocked: another writer has it.
         FormatTooNew, CorruptCollection, StorageError: see there.
         SpecError: nothing answers to this kind of location.
+        MissingExtra: it is in Qdrant, and mmseek[qdrant] is not installed.
     """
     if mode not in {"read", "write", "create"}:
         raise InputError(f"a collection is opened to read, write or create, not to {mode!r}")
+    if is_qdrant(location):
+        return open_qdrant(str(location), mode=mode, encoder=encoder)
     folder = _folder(location)
     if mode == "read":
         found = manifest.read_manifest(folder)
@@ -121,10 +126,15 @@ def _make(folder: Path, encoder: EncoderIdentity) -> None:
 def _folder(location: str | Path) -> Path:
     scheme = re.match(r"([a-z][a-z0-9+.-]*)://", str(location))
     if scheme:
-        raise SpecError(f"no kind of collection answers to {scheme[1]}://: give the path of a folder")
+        raise SpecError(
+            f"no kind of collection answers to {scheme[1]}://: give the path of a folder, or qdrant://HOST:PORT/NAME"
+        )
     if not str(location).strip():
         raise InputError("the location of the collection is empty: give the path of a folder")
-    return Path(location).absolute()
+    folder = Path(location).absolute()
+    if (folder / "qdrant-edge.json").exists():
+        raise NotACollection(f"{location} is a collection of Qdrant's engine: write qdrant-edge:{location}")
+    return folder
 
 
 def _is_collection(folder: Path) -> bool:

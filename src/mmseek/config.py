@@ -43,6 +43,8 @@ class Settings(BaseSettings):
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:NUMBER"
     )
 
+    qdrant_api_key_file: Path | None = Field(None, description="the path of a file with a key")
+
     @field_validator("cache_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:

@@ -130,16 +130,32 @@ class VerifyReport:
         return not self.problems
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """Documents as a collection holds them, with their vectors, float32 (n, dim), and their digests.
+
+    A digest is None where none was stored. Pictures that the collection keeps are given by their path in it.
+    """
+
+    documents: tuple[Document, ...]
+    vectors: FloatArray
+    digests: tuple[str | None, ...]
+
+
 @runtime_checkable
 class Collection(Protocol):
     """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash."""
 
     def info(self) -> CollectionInfo: ...
 
-    def upsert(self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str] | None = None) -> None:
+    def upsert(
+        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+    ) -> None:
         """Store documents with their vectors (n, dim), replacing those of equal id. Durable, all or nothing, on return.
 
         `digests` are the hashes of what was encoded, kept so that an unchanged document is not encoded twice.
+        A server takes a large call in several requests; it returns when all of them are stored, and after an error
+        the same call may be made again.
 
         Raises:
             InputError: shapes disagree, or a vector holds NaN or infinity; nothing was stored.
@@ -161,6 +177,14 @@ class Collection(Protocol):
 
     def documents(self) -> Iterator[Document]:
         """All documents, in the order in which they were stored."""
+        ...
+
+    def export(self, batch: int = 256) -> Iterator[StoredBatch]:
+        """All documents with vectors and digests, in the order in which they were stored, at most `batch` at a time.
+
+        Raises:
+            InputError: `batch` is below 1.
+        """
         ...
 
     def search(

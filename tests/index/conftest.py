@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +22,33 @@ from mmseek.index.exact import FaissExactIndex
 from mmseek.protocols import Collection, VectorIndex
 
 DIM = 8
+# For example qdrant://127.0.0.1:6333; the tests make collections there and leave them.
+REAL_SERVER = os.environ.get("MMSEEK_TEST_QDRANT_URL", "").rstrip("/")
+MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+FAKE = Path(__file__).with_name("fake_qdrant.py")
+
+
+@functools.cache
+def fake_program() -> ModuleType:
+    """The module `fake_qdrant`, which stands beside this file."""
+    spec = importlib.util.spec_from_file_location("fake_qdrant", FAKE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fake_qdrant"] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def fake_server() -> Any:
+    """One server for all tests of the contract; it ends with the process."""
+    return fake_program().FakeQdrant()
+
+
+def _name_for(folder: Path) -> str:
+    return "mmseek-test-" + hashlib.sha256(f"{os.getpid()} {folder}".encode()).hexdigest()[:24]
+
 
 VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
     "faiss-exact": FaissExactIndex,
@@ -23,7 +56,12 @@ VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
 }
 COLLECTIONS: dict[str, Callable[[Path], str | Path]] = {
     "folder": lambda folder: folder / "collection",
+    "qdrant-edge": lambda folder: f"qdrant-edge:{folder / 'edge'}",
+    "qdrant-memory": lambda folder: f"qdrant-local::memory:{folder}",
+    "qdrant-server": lambda folder: fake_server().location(_name_for(folder)),
 }
+if REAL_SERVER:
+    COLLECTIONS["qdrant-real"] = lambda folder: f"{REAL_SERVER}/{_name_for(folder)}"
 
 
 @pytest.fixture(params=sorted(VECTOR_INDEXES))
@@ -31,9 +69,27 @@ def make_index(request: pytest.FixtureRequest) -> Callable[[int], VectorIndex]:
     return VECTOR_INDEXES[request.param]
 
 
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that are read from a server are kept with the test's own files."""
+    monkeypatch.setenv("MMSEEK_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(params=sorted(COLLECTIONS))
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    return COLLECTIONS[request.param](tmp_path)
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
+    if request.param != "qdrant-edge":
+        yield COLLECTIONS[request.param](tmp_path)
+        return
+    # The engine waits for the disk several times in every change: in memory these tests take a tenth of the time.
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
+        yield COLLECTIONS[request.param](Path(folder))
+
+
+@pytest.fixture
+def fake_qdrant() -> Iterator[Any]:
+    """A server of this test's own, to fail as it is told."""
+    with fake_program().FakeQdrant() as fake:
+        yield fake
 
 
 @pytest.fixture

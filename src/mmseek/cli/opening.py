@@ -68,7 +68,7 @@ def _named(spec: str) -> str:
 
 @contextmanager
 def open_retriever(
-    place: Path,
+    place: Path | str,
     *,
     device: str | None,
     mode: Literal["read", "write"] = "read",
@@ -91,7 +91,9 @@ def open_retriever(
 
 
 @contextmanager
-def open_for_indexing(place: Path, spec: str | None, *, device: str | None) -> Iterator[tuple[Encoder, Collection]]:
+def open_for_indexing(
+    place: Path | str, spec: str | None, *, device: str | None
+) -> Iterator[tuple[Encoder, Collection]]:
     """The encoder and a collection open for writing, made if there is none.
 
     An existing collection keeps its encoder; it is opened first, so that a lock or damage is told before a model loads.

@@ -17,12 +17,20 @@ __all__ = [
     "JsonOption",
     "beside",
     "collection_path",
+    "folder_of",
     "writable_file",
     "write_text",
 ]
 
 CollectionOption: TypeAlias = Annotated[
-    str, typer.Option("--collection", "-c", metavar="DIR", help="Folder of the collection.", show_default=False)
+    str,
+    typer.Option(
+        "--collection",
+        "-c",
+        metavar="PLACE",
+        help="Folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME.",
+        show_default=False,
+    ),
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")
@@ -39,20 +47,35 @@ DeviceOption: TypeAlias = Annotated[
 ]
 
 
-def collection_path(location: str) -> Path:
-    """The folder that `--collection` names.
+def collection_path(location: str) -> Path | str:
+    """What `--collection` names: a folder, or a place in Qdrant as it was written.
 
     Raises:
-        SpecError: it names a server, or nothing.
+        SpecError: it names another kind of server, or nothing.
     """
+    from mmseek.index.qdrant import is_qdrant
+
+    if is_qdrant(location):
+        return location
     if "://" in location:
         raise SpecError(
-            f"{location!r} names a server, and collections are folders in this version: give --collection a folder"
+            f"{location!r} names a server that nothing here speaks with: "
+            "give --collection a folder, or qdrant://HOST:PORT/NAME"
         )
     if not location.strip():
         raise SpecError("--collection is empty: give it a folder")
     # The shell leaves the ~ of `--collection=~/x` as it is.
     return Path(location).expanduser()
+
+
+def folder_of(place: Path | str) -> Path | None:
+    """The folder of a collection, or None where it is on a server or in memory."""
+    from mmseek.index.qdrant.location import parse_location
+
+    if isinstance(place, Path):
+        return place
+    found = parse_location(place)
+    return Path(found.where) if found.kind == "edge" else None
 
 
 def beside(folder: Path, ending: str) -> Path:

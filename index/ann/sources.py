@@ -1,0 +1,125 @@
+"""Where the full vectors are that proposals are scored with: in memory, or in the collection's own files."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from mmseek.errors import CorruptCollection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmseek._types import FloatArray
+    from mmseek.index.segments import Segments
+    from mmseek.protocols import RowArray
+
+_MOST_MAPPED = 64 * 2**20  # bytes of the files that may count as this process's memory before they are given back
+_PAGE = 4096
+
+
+class VectorSource(Protocol):
+    """Full vectors by position, 0 to n - 1."""
+
+    def take(self, positions: RowArray) -> FloatArray:
+        """The vectors (n, dim) at these positions (n,)."""
+        ...
+
+
+class ArraySource:
+    """Vectors (n, dim) in memory."""
+
+    def __init__(self, vectors: FloatArray) -> None:
+        self._vectors = vectors
+
+    def take(self, positions: RowArray) -> FloatArray:
+        return self._vectors[positions]
+
+
+class Places(NamedTuple):
+    """Where vectors stand on disk: three arrays (n,), the segment's number, the row in it, and the row number."""
+
+    rows: RowArray
+    segments: NDArray[np.int32]
+    positions: NDArray[np.int32]
+
+
+class MappedSource:
+    """Vectors in a collection's segment files, mapped. Files that a compaction unlinks stay readable until closed.
+
+    Args:
+        segments: the collection's files.
+        dim: columns of a vector.
+        places: where each position's vector is.
+
+    Raises:
+        CorruptCollection: a file is missing or too short.
+    """
+
+    def __init__(self, segments: Segments, dim: int, places: Places) -> None:
+        self._dim = dim
+        self._places = places
+        self._maps: dict[int, mmap.mmap] = {}
+        self._views: dict[int, FloatArray] = {}
+        self._guard = threading.Lock()
+        self._taken = 0
+        numbers, ends = _ends(places)
+        for number, rows in zip(numbers, ends, strict=True):
+            self._map(segments.path(number), number, rows)
+
+    def _map(self, path: Path, number: int, rows: int) -> None:
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CorruptCollection(f"{path} cannot be read: run `mmseek verify`") from error
+        if len(mapped) < rows * self._dim * 4:
+            raise CorruptCollection(f"{path} ends early: run `mmseek verify`")
+        if hasattr(mmap, "MADV_RANDOM"):
+            mapped.madvise(mmap.MADV_RANDOM)  # single rows are read: reading ahead would be for nothing
+        usable = len(mapped) // (self._dim * 4)
+        self._maps[number] = mapped
+        self._views[number] = np.frombuffer(mapped, dtype="<f4", count=usable * self._dim).reshape(usable, self._dim)
+
+    def take(self, positions: RowArray) -> FloatArray:
+        segments, inside = self._places.segments[positions], self._places.positions[positions]
+        if len(self._views) == 1:
+            found: FloatArray = next(iter(self._views.values()))[inside]
+        else:
+            found = np.empty((len(positions), self._dim), dtype=np.float32)
+            for number in np.unique(segments).tolist():
+                here = segments == number
+                found[here] = self._views[number][inside[here]]
+        self._forget(len(positions))
+        return found
+
+    def _forget(self, rows: int) -> None:
+        """Now and then give the mapped pages back: they stay in the system's cache, but are not this process's."""
+        with self._guard:
+            self._taken += rows * max(_PAGE, self._dim * 4)
+            full = self._taken > _MOST_MAPPED
+            self._taken = 0 if full else self._taken
+        if full and hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._maps.values():
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _ends(places: Places) -> tuple[list[int], list[int]]:
+    """The segments there are, and how many rows of each are used."""
+    if not len(places.rows):
+        return [], []
+    numbers = np.unique(places.segments)
+    ends = np.zeros(int(numbers[-1]) + 1, dtype=np.int64)
+    np.maximum.at(ends, places.segments, places.positions.astype(np.int64) + 1)
+    return numbers.tolist(), ends[numbers].tolist()
+
+
+def in_pieces(source: VectorSource, total: int, size: int = 8192) -> Iterator[FloatArray]:
+    """All vectors of a source, in order."""
+    for low in range(0, total, size):
+        yield source.take(np.arange(low, min(low + size, total)))

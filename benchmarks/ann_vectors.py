@@ -25,7 +25,7 @@ import numpy as np
 from mmseek import Content, Image
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-CACHE = Path("/tmp/ann/vectors")  # noqa: S108
+CACHE = Path("/tmp/ann/vectors")
 DIM = 384
 _PIECE = 2000
 _SETS = ("textbook_figures", "caltech101", "imagenet1k_sample", "aerial_ucm", "emoji", "nlvr_shapes", "apparel_women")

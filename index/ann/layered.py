@@ -136,7 +136,8 @@ class LayeredIndex:
             return pool
         doubt = error_bound(self._dim, float(np.sqrt(longest)), query[None])[0]
         bar = np.partition(scores, len(pool) - k)[len(pool) - k] - doubt
-        return pool[scores >= bar]
+        kept: RowArray = pool[scores >= bar]
+        return kept
 
     def _score(self, base: Base, positions: RowArray, query: FloatArray, k: int) -> tuple[RowArray, FloatArray]:
         scores = np.empty(len(positions), dtype=np.float32)

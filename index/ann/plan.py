@@ -7,6 +7,7 @@ proposed for each hit that is wanted, belongs to a plan as much as `effort`, how
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ AUTO = "auto"
 APPROXIMATE = ("hnsw", "ivf-pq", "rabitq", "float16", "int8", "binary")
 KINDS = (AUTO, EXACT, *APPROXIMATE)
 
+_EXACT_NUMBERS = 8_000_000  # rows times dimensions up to which scoring everything takes a few milliseconds
 _LINKS = 24  # neighbours a node of HNSW has; twice as many in its lowest layer
 _EFFORTS = {"hnsw": (16, 32, 64, 128, 256, 512), "ivf-pq": (4, 8, 16, 32, 64, 128), "rabitq": (8, 16, 32, 64, 128, 256)}
 _RESCORES = {
@@ -123,3 +125,28 @@ def bytes_per_vector(kind: str, dim: int) -> float:
         "int8": 1.0 * dim,
         "binary": dim / 8,
     }[kind]
+
+
+def kinds_to_try(kind: str, memory: int | None, dim: int, rows: int) -> list[str]:
+    """For `auto`, the kinds that fit into memory, the quickest first; `exact` where that is quick enough.
+
+    Args:
+        kind: what was asked for; returned as it is unless it is `auto`.
+        memory: bytes that the index may take; None for half of the machine's.
+        dim: columns of a vector.
+        rows: how many there are.
+    """
+    if kind != AUTO:
+        return [kind]
+    if rows * dim <= _EXACT_NUMBERS:
+        return [EXACT]
+    budget = memory if memory is not None else _half_of_memory()
+    fitting = [name for name in ("hnsw", "ivf-pq", "rabitq") if rows * bytes_per_vector(name, dim) <= budget]
+    return fitting or ["rabitq"]
+
+
+def _half_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 8 * 2**30

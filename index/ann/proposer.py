@@ -91,7 +91,9 @@ class FaissProposer:
             found = kind(nprobe=min(self._inner.nlist, round(plan.effort * wider)), **chosen)
         else:
             found = faiss.SearchParameters(**chosen) if chosen else None
-        return faiss.SearchParametersPreTransform(index_params=found) if found is not None and self._transforms else found
+        return (
+            faiss.SearchParametersPreTransform(index_params=found) if found is not None and self._transforms else found
+        )
 
     def save(self, path: Path) -> None:
         faiss.write_index(self._index, str(path))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from mmseek.errors import CorruptCollection
+from mmseek.index.ann.places import ends_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mmseek._types import FloatArray
+    from mmseek.index.ann.places import Places
     from mmseek.index.segments import Segments
     from mmseek.protocols import RowArray
 
@@ -41,35 +41,27 @@ class ArraySource:
         return self._vectors[positions]
 
 
-class Places(NamedTuple):
-    """Where vectors stand on disk: three arrays (n,), the segment's number, the row in it, and the row number."""
-
-    rows: RowArray
-    segments: NDArray[np.int32]
-    positions: NDArray[np.int32]
-
-
 class MappedSource:
     """Vectors in a collection's segment files, mapped. Files that a compaction unlinks stay readable until closed.
 
     Args:
         segments: the collection's files.
         dim: columns of a vector.
-        places: where each position's vector is.
+        places: where each position's vector is; those that are gone are not asked for.
+        used: rows of each segment that is needed; counted, if not given.
 
     Raises:
         CorruptCollection: a file is missing or too short.
     """
 
-    def __init__(self, segments: Segments, dim: int, places: Places) -> None:
+    def __init__(self, segments: Segments, dim: int, places: Places, used: Mapping[int, int] | None = None) -> None:
         self._dim = dim
         self._places = places
         self._maps: dict[int, mmap.mmap] = {}
         self._views: dict[int, FloatArray] = {}
         self._guard = threading.Lock()
         self._taken = 0
-        numbers, ends = _ends(places)
-        for number, rows in zip(numbers, ends, strict=True):
+        for number, rows in (ends_of(places) if used is None else used).items():
             self._map(segments.path(number), number, rows)
 
     def _map(self, path: Path, number: int, rows: int) -> None:
@@ -88,6 +80,8 @@ class MappedSource:
 
     def take(self, positions: RowArray) -> FloatArray:
         segments, inside = self._places.segments[positions], self._places.positions[positions]
+        if not len(positions):
+            return np.empty((0, self._dim), dtype=np.float32)
         if len(self._views) == 1:
             found: FloatArray = next(iter(self._views.values()))[inside]
         else:
@@ -109,17 +103,7 @@ class MappedSource:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def _ends(places: Places) -> tuple[list[int], list[int]]:
-    """The segments there are, and how many rows of each are used."""
-    if not len(places.rows):
-        return [], []
-    numbers = np.unique(places.segments)
-    ends = np.zeros(int(numbers[-1]) + 1, dtype=np.int64)
-    np.maximum.at(ends, places.segments, places.positions.astype(np.int64) + 1)
-    return numbers.tolist(), ends[numbers].tolist()
-
-
-def in_pieces(source: VectorSource, total: int, size: int = 8192) -> Iterator[FloatArray]:
-    """All vectors of a source, in order."""
-    for low in range(0, total, size):
-        yield source.take(np.arange(low, min(low + size, total)))
+def in_pieces(source: VectorSource, positions: RowArray, size: int = 8192) -> Iterator[FloatArray]:
+    """The vectors at these positions, in order, a few at a time."""
+    for low in range(0, len(positions), size):
+        yield source.take(positions[low : low + size])

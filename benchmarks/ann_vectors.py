@@ -1,4 +1,4 @@
-"""Vectors of a real distribution for the ANN benchmarks: `mini` over pictures, their crops and texts, with text queries.
+"""Vectors of a real distribution for the ANN benchmarks: `mini` over pictures, their crops and texts; text queries.
 
     python benchmarks/ann_vectors.py [--rows 20000] [--data ../shared/data] [--cache DIR]
 

@@ -1,1 +1,1 @@
-"""Approximate nearest neighbours over a collection: derived files, an exact delta on top, every score computed exactly."""
+"""Approximate nearest neighbours: derived files, an exact delta on top, every score computed exactly."""

@@ -63,6 +63,8 @@ class Build:
         state: of the ledger that it was built from.
         segments: rows of each segment file that it refers to.
         recall: recall@10 that was measured, or None if it was not.
+        milliseconds: of one search when that was measured, on the machine that built it.
+        longest: length of the longest vector.
         measured_on: with what: `queries`, or `documents` where no sample queries were given.
         spots: some rows and the hashes of their vectors, by which another past of the same collection is seen.
         files: for each file its bytes and its BLAKE2b.
@@ -76,6 +78,8 @@ class Build:
     state: State
     segments: Mapping[int, int]
     recall: float | None
+    milliseconds: float
+    longest: float
     measured_on: str
     spots: Mapping[int, str]
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
@@ -99,6 +103,8 @@ class Build:
             "state": list(self.state),
             "segments": {str(number): rows for number, rows in self.segments.items()},
             "recall": self.recall,
+            "milliseconds": self.milliseconds,
+            "longest": self.longest,
             "measured_on": self.measured_on,
             "spots": {str(row): digest for row, digest in self.spots.items()},
             "files": {name: list(file) for name, file in self.files.items()},
@@ -117,6 +123,8 @@ class Build:
             state=State(*map(int, body["state"])),
             segments={int(number): int(rows) for number, rows in body["segments"].items()},
             recall=None if body["recall"] is None else float(body["recall"]),
+            milliseconds=float(body["milliseconds"]),
+            longest=float(body["longest"]),
             measured_on=str(body["measured_on"]),
             spots={int(row): str(digest) for row, digest in body["spots"].items()},
             files={str(name): (int(size), str(digest)) for name, (size, digest) in body["files"].items()},

@@ -1,8 +1,8 @@
-"""Building on a GPU, where FAISS was built for one: the graph of HNSW through CAGRA, lists trained on the device.
+"""Building on a GPU, where FAISS was built for one: the graph of HNSW through CAGRA.
 
-Only the build moves to the GPU; what comes back is a CPU index that is saved, mapped and searched as any other. The GPU
-calls are FAISS's documented ones (`GpuIndexCagra.copyTo(IndexHNSWCagra)`, `index_cpu_to_gpu`); this file is tested with a stand-in
-for them, for want of the device.
+Only the build moves to the GPU; what comes back is a CPU index that is saved, mapped and searched as any other. The
+calls are FAISS's documented ones (`GpuIndexCagra.copyTo(IndexHNSWCagra)`). For want of the device this file is tested
+with a stand-in for them, and has not been run on a GPU.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     from mmseek.index.ann.proposer import Proposer
     from mmseek.index.ann.tuning import Trial
 
+_log = logging.getLogger(__name__)
+
 _FOLD_ROWS = 10_000  # new rows, and
 _FOLD_SHARE = 0.1  # their share of the build, from which on they are folded in
 _MOST_DEAD = 0.25  # share of dead rows from which on the index is built anew
 _MOST_GROWN = 2.0  # growth since training from which on it is trained anew
 _PIECE = 8192
+_PATIENCE = 10.0  # seconds
 
 Told = Callable[[str], None]
 
@@ -70,12 +74,17 @@ class AnnKeeper:
     def load(self, snapshot: Snapshot, state: State) -> tuple[LayeredIndex, int] | None:
         """The stored index as of a snapshot, and the last row number that it knows; None where there is none to use.
 
-        Never raises for what is wrong in `ann/`: a search does without it.
+        Never raises for what is wrong in `ann/`, but warns: a search does without it.
         """
-        with suppress(MmseekError, OSError, ValueError):
+        try:
             build = self.folder.build()
-            if build is not None and self._belongs(build, state):
-                return self._loaded(build, snapshot, state), build.state.next_row - 1
+            if build is None:
+                return None
+            if not self._belongs(build, state):
+                raise CorruptCollection(f"{self.folder.path} is not of this collection as it is now")
+            return self._loaded(build, snapshot, state), build.state.next_row - 1
+        except (MmseekError, OSError, ValueError) as error:
+            _log.warning("searching exactly, for the stored index cannot be used: %s", error)
         return None
 
     def _belongs(self, build: Build, state: State) -> bool:
@@ -96,7 +105,7 @@ class AnnKeeper:
         made = proposer.load(build.plan, self._dim, self.folder.path / build.index_file)
         if len(made) != build.rows:
             raise CorruptCollection(f"{self.folder.path} has an index of {len(made)} vectors where {build.rows} were")
-        index = LayeredIndex(self._dim, Base(places.rows, made, source, build.plan))
+        index = LayeredIndex(self._dim, Base(places.rows, made, source, build.plan, build.longest))
         index.remove(places.rows[places.segments == GONE])
         index.remove(snapshot.died(build.state.generation))
         return index
@@ -148,10 +157,16 @@ class AnnKeeper:
             raise InputError(f"sample queries are finite vectors of shape (n, {self._dim}), not {matrix.shape}")
         return matrix
 
+    def keeps(self, kind: str, recall: float) -> bool:
+        """Whether this is what was asked for last, so that folding is enough."""
+        settings = self.folder.settings()
+        return settings is not None and (settings.kind, settings.recall) == (kind, recall)
+
     def fold(self, tell: Told = lambda _: None) -> Build | None:
         """Bring the rows that came since into the stored index; builds it where it is missing, damaged or far behind.
 
-        Does nothing where no index was asked for, or nothing has changed. Returns the build in use. Errors as in `tune`.
+        Does nothing where no index was asked for, or nothing has changed. Returns the build in use. Errors as in
+        `tune`.
         """
         self._check_writer()
         with self._building, storage_errors(self.folder.path):
@@ -185,15 +200,23 @@ class AnnKeeper:
         self._thread = threading.Thread(target=work, name="mmseek-ann", daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Until the fold in the background has ended."""
+    def settle(self, tell: Told = lambda _: None) -> None:
+        """Wait for a fold in the background, and fold in the foreground if there is enough to fold; for a run's end."""
         if self._thread is not None:
             self._thread.join()
+        settings = self.folder.settings()
+        if settings is not None and settings.kind != EXACT and self._is_due(settings):
+            self.fold(tell)
 
     def stop(self) -> None:
-        """End a fold in the background; what it had not finished is nothing."""
+        """End a fold in the background; what it had not finished is nothing.
+
+        A step of FAISS cannot be interrupted. After a few seconds it is left to end by itself: its connections are
+        closed, and what it might still write is an older state of the same index.
+        """
         self._stop.set()
-        self.wait()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE)
 
     def clean_up(self) -> None:
         """Remove what a killed writer left."""
@@ -258,6 +281,8 @@ class AnnKeeper:
             state=state,
             segments=ends_of(places),
             recall=tuned.recall,
+            milliseconds=tuned.milliseconds,
+            longest=trial.longest,
             measured_on=measured_on,
             spots=take_spots(places, source),
         )
@@ -266,7 +291,7 @@ class AnnKeeper:
     def _grow(self, settings: Settings, build: Build, tell: Told) -> Build:
         """A stored index with the new rows added, as it is searched now or with more care."""
         from mmseek.index.ann import proposer
-        from mmseek.index.ann.tuning import cheapest, measure
+        from mmseek.index.ann.tuning import Tuned, cheapest, measure
 
         made = proposer.load(build.plan, self._dim, self.folder.path / build.index_file, mapped=False)
         old = np.array(self.folder.places(build).rows)
@@ -279,18 +304,20 @@ class AnnKeeper:
             self._check()
             made.add(source.take(np.arange(low, min(low + _PIECE, len(places.rows)))))
         trial, measured_on = self._trial(places, source)
-        recall, plan = measure(trial, made, build.plan), build.plan
-        if recall is not None and recall < settings.recall:
-            tuned = cheapest(trial, made, plan, settings.recall, self._check)
-            recall, plan = tuned.recall, tuned.plan
+        measured = measure(trial, made, build.plan)
+        tuned = Tuned(build.plan, made, *(measured or (None, 0.0)))
+        if measured is not None and measured[0] < settings.recall:
+            tuned = cheapest(trial, made, build.plan, settings.recall, self._check)
         grown = replace(
             build,
             number=self._next_number(),
-            plan=plan,
+            plan=tuned.plan,
             rows=len(places.rows),
             state=state,
             segments=ends_of(places),
-            recall=recall,
+            recall=tuned.recall,
+            milliseconds=tuned.milliseconds,
+            longest=trial.longest,
             measured_on=measured_on,
             spots=take_spots(places, source),
         )

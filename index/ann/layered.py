@@ -25,20 +25,22 @@ if TYPE_CHECKING:
     from mmseek.protocols import RowArray
 
 _FEW = 1024  # rows that are always all scored
-_FEW_SHARE = 50  # and so is one in so many of them
-_MOST_FEW = 20_000  # but never more than this
 _MARGIN = 16
 _MOST_PROPOSED = 16_384  # FAISS's heaps are slow for more
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A built index: row numbers (n,) ascending, what proposes, and the full vectors, all in one order."""
+    """A built index: row numbers (n,) ascending, what proposes, and the full vectors, all in one order.
+
+    `longest` is the length of the longest of them.
+    """
 
     rows: RowArray
     proposer: Proposer
     source: VectorSource
     plan: Plan
+    longest: float
 
 
 class LayeredIndex:
@@ -50,7 +52,7 @@ class LayeredIndex:
     Args:
         dim: columns of a vector.
         base: what was built; without it all rows are in the delta.
-        few: as many allowed rows, or one in fifty of all if that is more, are scored without the base.
+        few: so many allowed rows, or as many as take no longer than the base, are scored without it.
     """
 
     def __init__(self, dim: int, base: Base | None = None, few: int = _FEW) -> None:
@@ -113,7 +115,9 @@ class LayeredIndex:
     ) -> list[RowArray]:
         """For each query, positions that hold about its k best living rows of the base."""
         count = max(k * base.plan.rescore, k + _MARGIN)
-        few = min(max(self._few, len(base.rows) // _FEW_SHARE), _MOST_FEW)
+        few = self._few
+        if mask is not None:
+            few = max(few, round(base.proposer.cost(base.plan, living / len(base.rows))))
         if living <= few or count > _MOST_PROPOSED or 2 * count > living:
             return [self._all(base, query, k, mask) for query in queries]
         proposed = base.proposer.propose(queries, count, base.plan, mask)
@@ -127,14 +131,11 @@ class LayeredIndex:
         """Like `_propose` for one query, exactly: by scoring all that may be found."""
         pool = np.arange(len(base.rows)) if mask is None else np.flatnonzero(mask)
         scores = np.empty(len(pool), dtype=np.float32)
-        longest = 0.0
         for low in range(0, len(pool), CHUNK):
-            vectors = base.source.take(pool[low : low + CHUNK])
-            scores[low : low + CHUNK] = vectors @ query
-            longest = max(longest, float(np.einsum("ij,ij->i", vectors, vectors).max()))
+            scores[low : low + CHUNK] = base.source.take(pool[low : low + CHUNK]) @ query
         if k >= len(pool):
             return pool
-        doubt = error_bound(self._dim, float(np.sqrt(longest)), query[None])[0]
+        doubt = error_bound(self._dim, base.longest, query[None])[0]
         bar = np.partition(scores, len(pool) - k)[len(pool) - k] - doubt
         kept: RowArray = pool[scores >= bar]
         return kept

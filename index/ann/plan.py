@@ -21,7 +21,11 @@ KINDS = (AUTO, EXACT, *APPROXIMATE)
 
 _EXACT_NUMBERS = 8_000_000  # rows times dimensions up to which scoring everything takes a few milliseconds
 _LINKS = 24  # neighbours a node of HNSW has; twice as many in its lowest layer
-_EFFORTS = {"hnsw": (16, 32, 64, 128, 256, 512), "ivf-pq": (4, 8, 16, 32, 64, 128), "rabitq": (8, 16, 32, 64, 128, 256)}
+_EFFORTS = {
+    "hnsw": (16, 32, 64, 128, 256, 512, 1024),
+    "ivf-pq": (4, 8, 16, 32, 64, 128),
+    "rabitq": (8, 16, 32, 64, 128, 256),
+}
 _RESCORES = {
     "hnsw": (2, 4),
     "ivf-pq": (4, 10, 20, 40),
@@ -99,7 +103,7 @@ def plan_for(kind: str, dim: int, rows: int) -> Plan:
         "binary": "",
     }[kind]
     efforts = _EFFORTS.get(kind, (0,))
-    return Plan(kind, factory, lists, efforts[len(efforts) // 2], _RESCORES[kind][len(_RESCORES[kind]) // 2])
+    return Plan(kind, factory, lists, efforts[(len(efforts) - 1) // 2], _RESCORES[kind][len(_RESCORES[kind]) // 2])
 
 
 def settings_of(plan: Plan) -> Iterator[Plan]:

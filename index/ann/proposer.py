@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _BUILD_EFFORT = 80  # efConstruction of HNSW
 _ROUNDS = 12  # of k-means: more change little
 _TRAINING_BYTES = 512 * 2**20
+_LEAST = 64  # vectors to train on
 _LOOPS = 1 << 22  # what FAISS may believe of a count in a file
 
 
@@ -43,6 +44,10 @@ class Proposer(Protocol):
 
     def propose(self, queries: FloatArray, count: int, plan: Plan, mask: Mask | None) -> RowArray:
         """About the best `count` positions for each query, (n, count), padded with -1; only where the mask is set."""
+        ...
+
+    def cost(self, plan: Plan, share: float) -> float:
+        """About as many full vectors could be scored in the time of one search, if a share of the rows may be found."""
         ...
 
     def save(self, path: Path) -> None:
@@ -95,12 +100,20 @@ class FaissProposer:
             faiss.SearchParametersPreTransform(index_params=found) if found is not None and self._transforms else found
         )
 
+    def cost(self, plan: Plan, share: float) -> float:
+        wider = 1 / max(share, 0.01)
+        if isinstance(self._inner, faiss.IndexHNSW):
+            return 8 * plan.effort * wider
+        if isinstance(self._inner, faiss.IndexIVF):
+            return len(self) * min(1.0, plan.effort * wider / int(self._inner.nlist)) / 16
+        return len(self) / 8
+
     def save(self, path: Path) -> None:
         faiss.write_index(self._index, str(path))
 
 
 class BinaryProposer:
-    """The signs of rotated vectors, compared by how many differ. The rotation spreads what one dimension holds over all.
+    """The signs of rotated vectors, compared by how many differ; rotated, so that no dimension says more than others.
 
     Args:
         index: FAISS's, over bits.
@@ -135,6 +148,9 @@ class BinaryProposer:
         bits = (np.asarray(vectors, dtype=np.float32) - centre) @ self._rotation > 0
         return np.packbits(bits, axis=1)
 
+    def cost(self, plan: Plan, share: float) -> float:  # noqa: ARG002
+        return len(self) / 32
+
     def save(self, path: Path) -> None:
         parts = [self._rotation.astype("<f4").tobytes(), self._centre.astype("<f4").tobytes()]
         body = faiss.serialize_index_binary(self._index)
@@ -158,6 +174,10 @@ def train(plan: Plan, dim: int, sample: FloatArray) -> Proposer:
         inner.cp.niter = _ROUNDS
         inner.cp.max_points_per_centroid = 64
         inner.cp.min_points_per_centroid = 1  # how few there are is our choice: FAISS need not warn of it
+    if len(sample) < _LEAST:  # FAISS wants as many as there are codes, and does not mind that they repeat
+        sample = np.resize(sample, (_LEAST, dim))
+    if plan.kind == "ivf-pq":
+        inner.pq.cp.min_points_per_centroid = 1
     index.train(np.ascontiguousarray(sample, dtype=np.float32))
     return FaissProposer(index)
 
@@ -196,8 +216,10 @@ def load(plan: Plan, dim: int, path: Path, *, mapped: bool = True) -> Proposer:
         CorruptCollection: FAISS cannot read it, or it is of another kind or dimension.
     """
     try:
-        # No vector in the file can be larger than the file; what a count promises beyond that is a lie.
-        faiss.set_deserialization_vector_byte_limit(path.stat().st_size + 4096)
+        # No vector in the file can be larger than the file; what a count promises beyond that is a lie. FAISS holds the
+        # tables that it computes from PQ centroids to the same limit.
+        tables = 4 * 16 * plan.lists * dim
+        faiss.set_deserialization_vector_byte_limit(path.stat().st_size + tables + 4096)
         faiss.set_deserialization_loop_limit(_LOOPS)
         if plan.kind == "binary":
             return _load_binary(path, dim)

@@ -59,7 +59,9 @@ class FoldingIndex:
         rows = np.array(sorted(self._stored), dtype=np.int64)
         vectors = np.stack([self._stored[row] for row in rows.tolist()])
         plan = plan_for(self._kind, self.dim, len(rows))
-        base = Base(rows, build(plan, self.dim, vectors, [vectors]), ArraySource(vectors), plan)
+        longest = float(np.linalg.norm(vectors, axis=1).max())
+        made = build(plan, self.dim, vectors, [vectors])
+        base = Base(rows, made, ArraySource(vectors), plan, longest)
         self._index = LayeredIndex(self.dim, base, few=8)
 
 

@@ -96,12 +96,7 @@ class AnnKeeper:
         from mmseek.index.ann import proposer
         from mmseek.index.ann.layered import Base, LayeredIndex
 
-        places = self.folder.places(build)
-        if build.state.epoch != state.epoch:  # a compaction has moved the vectors
-            places = current_places(snapshot, places.rows)
-        used = build.segments if build.state.epoch == state.epoch else None
-        source = MappedSource(self._segments, self._dim, places, used)
-        check_spots(build.spots, places, source)
+        places, source = self._places_of(build, snapshot, state)
         made = proposer.load(build.plan, self._dim, self.folder.path / build.index_file)
         if len(made) != build.rows:
             raise CorruptCollection(f"{self.folder.path} has an index of {len(made)} vectors where {build.rows} were")
@@ -109,6 +104,20 @@ class AnnKeeper:
         index.remove(places.rows[places.segments == GONE])
         index.remove(snapshot.died(build.state.generation))
         return index
+
+    def _places_of(self, build: Build, snapshot: Snapshot, state: State) -> tuple[Places, MappedSource]:
+        """Where a build's vectors are.
+
+        Raises:
+            CorruptCollection: they are not the vectors that it was built from.
+        """
+        places, used = self.folder.places(build), build.segments
+        if build.state.epoch != state.epoch:  # a compaction has moved them
+            places = current_places(snapshot, places.rows)
+            used = ends_of(places)
+        source = MappedSource(self._segments, self._dim, places, used)
+        check_spots(build.spots, places, source)
+        return places, source
 
     def tune(
         self,
@@ -255,11 +264,17 @@ class AnnKeeper:
             return snapshot.count_vectors(build.state.next_row - 1), snapshot.count_vectors()
 
     def _sound_build(self) -> Build | None:
+        """The build in use, if it is whole and of this collection."""
         try:
             build = self.folder.build()
+            with self._snapshot() as snapshot:
+                state = snapshot.state()
+                if build is None or not self._belongs(build, state):
+                    return None
+                self._places_of(build, snapshot, state)
         except CorruptCollection:
             return None
-        return build if build is not None and self._belongs(build, self._state()) else None
+        return build
 
     def _build(self, settings: Settings, tell: Told) -> Build | None:
         from mmseek.index.ann.tuning import tune

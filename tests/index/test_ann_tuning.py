@@ -104,7 +104,7 @@ def test_plans_are_read_back():
     layout = plan.plan_for("rabitq", 384, 10**6)
     assert plan.Plan.from_json(layout.to_json()) == layout
     for wrong in ({"kind": "exact"}, {"rescore": 0}, {"lists": "many"}):
-        with pytest.raises(ValueError, match="many|kind"):
+        with pytest.raises(ValueError, match=r"many|kind"):
             plan.Plan.from_json(layout.to_json() | wrong)
 
 

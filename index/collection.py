@@ -31,6 +31,7 @@ from mmseek.index.ann.keeper import AnnKeeper
 from mmseek.index.assets import AssetStore
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
+from mmseek.index.filter_cache import FilterCache
 from mmseek.index.filter_sql import restrict
 from mmseek.index.head import Head, read_head, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
@@ -76,9 +77,9 @@ class LocalCollection:
         self._connections = Connections(folder, writable=lock is not None)
         dim = manifest.encoder.dim
         self._ann = AnnKeeper(AnnFolder(folder), self._connections, self._segments, dim, self._check_writer)
-        self._view = VectorView(
-            self._connections, self._segments, dim, make_index, self._ann.load, self._ann.folder.key
-        )
+        stored = (self._ann.load, self._ann.folder.key)
+        self._view = VectorView(self._connections, self._segments, dim, make_index, *stored)
+        self._filters = FilterCache()
         self._closed = False
         self._tail = (1, 0)  # where the next vector goes: segment and row
         if lock is not None:
@@ -96,7 +97,7 @@ class LocalCollection:
 
     @property
     def ann(self) -> AnnKeeper:
-        """Builds and keeps the vector index that searches use; exact, unless another was asked for."""
+        """Builds and keeps the vector index that searches use."""
         return self._ann
 
     def info(self) -> CollectionInfo:
@@ -164,7 +165,7 @@ class LocalCollection:
         _check_k(k)
         condition = restrict(None if candidates is None else _id_list(candidates), (), filter)
         with self._view.current() as (index, snapshot):
-            allowed = None if condition is None else snapshot.rows_where(condition)
+            allowed = None if condition is None else self._filters.rows(snapshot, condition)
             excluded = snapshot.rows(_id_list(exclude)) if exclude else None
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]

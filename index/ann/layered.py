@@ -162,7 +162,14 @@ class LayeredIndex:
         """Where these rows stand in the base; those that are not alive in it are left out."""
         if self._base is None or not len(self._base.rows) or not len(rows):
             return np.empty(0, dtype=np.int64)
-        rows = np.unique(rows)
-        place = np.minimum(np.searchsorted(self._base.rows, rows), len(self._base.rows) - 1)
-        found: RowArray = place[(self._base.rows[place] == rows) & self._alive[place]]
+        known = self._base.rows
+        if not (rows[1:] > rows[:-1]).all():
+            rows = np.unique(rows)
+        first, last = int(known[0]), int(known[-1])
+        if last - first + 1 == len(known):  # without a gap, as most are: no need to look for each
+            place = rows[(rows >= first) & (rows <= last)] - first
+        else:
+            place = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+            place = place[known[place] == rows]
+        found: RowArray = place[self._alive[place]]
         return found

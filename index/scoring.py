@@ -14,8 +14,12 @@ CHUNK = 16384  # rows scored at a time
 
 
 def exact_scores(vectors: FloatArray, query: FloatArray) -> FloatArray:
-    """Inner products (n,) of vectors (n, dim) and a query (dim,): summed in float64, so that they never depend on n."""
-    scores: FloatArray = np.multiply(vectors, query, dtype=np.float64).sum(axis=1).astype(np.float32)
+    """Inner products (n,) of vectors (n, dim) and a query (dim,): summed in float64, so that they never depend on n.
+
+    Not by a matrix product: BLAS adds in another order for other n.
+    """
+    wide = np.asarray(vectors, dtype=np.float64), np.asarray(query, dtype=np.float64)
+    scores: FloatArray = np.einsum("ij,j->i", *wide).astype(np.float32)
     return scores
 
 

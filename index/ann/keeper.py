@@ -115,7 +115,8 @@ class AnnKeeper:
         if build.state.epoch != state.epoch:  # a compaction has moved them
             places = current_places(snapshot, places.rows)
             used = ends_of(places)
-        source = MappedSource(self._segments, self._dim, places, used)
+        # With a graph speed is what counts, with codes it is memory.
+        source = MappedSource(self._segments, self._dim, places, used, sparing=build.plan.kind != "hnsw")
         check_spots(build.spots, places, source)
         return places, source
 

@@ -93,8 +93,13 @@ class LayeredIndex:
     def search(
         self, queries: FloatArray, k: int, *, allowed: RowArray | None = None, excluded: RowArray | None = None
     ) -> tuple[RowArray, FloatArray]:
-        rows, scores = self._delta.search(queries, k, allowed=allowed, excluded=excluded)
         base = self._base
+        if base is None or not self._living or k < 1 or len(self._delta) or queries.shape[1:] != (self._dim,):
+            # The delta says what is wrong with a query, too.
+            rows, scores = self._delta.search(queries, k, allowed=allowed, excluded=excluded)
+        else:
+            rows = np.full((len(queries), k), -1, dtype=np.int64)
+            scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         if base is None or not self._living:
             return rows, scores
         queries = np.ascontiguousarray(queries, dtype=np.float32)

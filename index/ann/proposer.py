@@ -25,6 +25,7 @@ _BUILD_EFFORT = 80  # efConstruction of HNSW
 _ROUNDS = 12  # of k-means: more change little
 _TRAINING_BYTES = 512 * 2**20
 _LEAST = 64  # vectors to train on
+_MOST_PARAMETERS = 1000
 _LOOPS = 1 << 22  # what FAISS may believe of a count in a file
 
 
@@ -62,6 +63,7 @@ class FaissProposer:
         self._index = index
         self._inner = _inner(index)
         self._transforms = isinstance(faiss.downcast_index(index), faiss.IndexPreTransform)
+        self._unfiltered: dict[tuple[Plan, int], Any] = {}  # to make these anew takes as long as a small search
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -76,8 +78,15 @@ class FaissProposer:
         self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
 
     def propose(self, queries: FloatArray, count: int, plan: Plan, mask: Mask | None) -> RowArray:
-        selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        parameters = self._parameters(plan, count, selector, 1.0 if mask is None else float(mask.mean()))
+        if mask is not None:
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            parameters = self._parameters(plan, count, selector, float(mask.mean()))
+        elif (plan, count) in self._unfiltered:
+            parameters = self._unfiltered[plan, count]
+        else:
+            parameters = self._parameters(plan, count, None, 1.0)
+            if len(self._unfiltered) < _MOST_PARAMETERS:
+                self._unfiltered[plan, count] = parameters
         if len(queries) > 1:
             return np.asarray(self._index.search(queries, count, params=parameters)[1])
         with one_core():

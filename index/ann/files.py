@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,7 +222,8 @@ class AnnFolder:
         """Remove what no build uses: what a killed writer left, and the build before."""
         for path in self.path.iterdir() if self.path.exists() else ():
             if path.suffix in {".index", ".places", ".tmp"} and path.name not in used:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # Windows keeps a file that a reader has mapped; the next writer removes it
+                    path.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Back to searching exactly; the sample queries stay."""

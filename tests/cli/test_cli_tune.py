@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mmseek.cli.tune import memory_bytes
+from mmseek.cli.tune import Kind, memory_bytes
+from mmseek.index.ann.plan import KINDS
 
 Cli = Callable[..., Any]
 
@@ -26,6 +27,10 @@ def test_tune_builds_and_info_tells(cli: Cli, collection: Path) -> None:
     assert cli("search", "red", "-c", collection, "--json").code == 0
     shown = cli("tune", "-c", collection, "--ann", "exact")
     assert (shown.code, shown.out) == (0, "exact, 64 bytes a vector\n")
+
+
+def test_the_option_names_all_kinds() -> None:
+    assert tuple(kind.value for kind in Kind) == KINDS
 
 
 def test_auto_says_what_it_chose(cli: Cli, collection: Path) -> None:

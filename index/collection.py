@@ -4,6 +4,7 @@ mmseek.json        what it is, and whose vectors (manifest)
 documents.sqlite   documents and the ledger of vectors; the only thing that says what exists
 vectors/           append-only float32 rows
 assets/            pictures that came as bytes
+ann/               an approximate index, if one was asked for; derived
 LOCK               held by the one writer
 """
 
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Collection as Container
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,11 +25,15 @@ import numpy as np
 from mmseek._types import Document, EncoderIdentity, Hit
 from mmseek.errors import CollectionError, CorruptCollection, InputError
 from mmseek.index import codec
+from mmseek.index.ann.files import AnnFolder
+from mmseek.index.ann.info import describe
+from mmseek.index.ann.keeper import AnnKeeper
 from mmseek.index.assets import AssetStore
 from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
 from mmseek.index.export import export_snapshot
+from mmseek.index.filter_cache import FilterCache
 from mmseek.index.filter_sql import restrict
 from mmseek.index.head import Head, read_head, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
@@ -71,12 +77,17 @@ class LocalCollection:
         self._assets = AssetStore(folder)
         self._segments = Segments(folder, manifest.encoder.dim, segment_bytes)
         self._connections = Connections(folder, writable=lock is not None)
-        self._view = VectorView(self._connections, self._segments, manifest.encoder.dim, make_index)
+        dim = manifest.encoder.dim
+        self._ann = AnnKeeper(AnnFolder(folder), self._connections, self._segments, dim, self._check_writer)
+        stored = (self._ann.load, self._ann.folder.key)
+        self._view = VectorView(self._connections, self._segments, dim, make_index, *stored)
+        self._filters = FilterCache()
         self._closed = False
         self._tail = (1, 0)  # where the next vector goes: segment and row
         if lock is not None:
             try:
                 self._clean_up()
+                self._ann.clean_up()
             except BaseException:
                 self._connections.close()
                 raise
@@ -85,6 +96,11 @@ class LocalCollection:
     def encoder(self) -> EncoderIdentity:
         """The encoder whose vectors this collection holds."""
         return self._manifest.encoder
+
+    @property
+    def ann(self) -> AnnKeeper:
+        """Builds and keeps the vector index that searches use."""
+        return self._ann
 
     def info(self) -> CollectionInfo:
         with self._connections.lend() as connection, reading(connection) as snapshot:
@@ -97,6 +113,7 @@ class LocalCollection:
                 bytes=_bytes_below(self._folder),
                 created_at=self._manifest.created_at,
                 updated_at=snapshot.updated_at(),
+                index=describe(self._ann.folder, snapshot, self.encoder.dim),
             )
 
     def upsert(
@@ -108,6 +125,7 @@ class LocalCollection:
             self._check_writer()
             if documents:
                 self._store(documents, matrix, digests or [None] * len(documents))
+                self._ann.start_folding()
 
     def delete(self, ids: Container[str]) -> int:
         wanted = id_list(ids)
@@ -153,7 +171,7 @@ class LocalCollection:
         check_k(k)
         condition = restrict(None if candidates is None else id_list(candidates), (), filter)
         with self._view.current() as (index, snapshot):
-            allowed = None if condition is None else snapshot.rows_where(condition)
+            allowed = None if condition is None else self._filters.rows(snapshot, condition)
             excluded = snapshot.rows(id_list(exclude)) if exclude else None
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
@@ -182,7 +200,8 @@ class LocalCollection:
         return self._hits(best, records, "lexical")
 
     def verify(self) -> VerifyReport:
-        return verify(Parts(self._folder, self._manifest, self._connections, self._segments, self._assets))
+        report = verify(Parts(self._folder, self._manifest, self._connections, self._segments, self._assets))
+        return replace(report, problems=(*report.problems, *self._ann.folder.problems()))
 
     def compact(self) -> int:
         """Give the space of replaced and deleted documents back to the disk; returns how many vectors were dropped.
@@ -208,10 +227,12 @@ class LocalCollection:
                     connection.execute("VACUUM")
                     empty_log(connection)
             self._drop_unused_pictures(connection)
+        self._ann.moved()
         return dropped
 
     def close(self) -> None:
         """Give back files and the right to write; a second call does nothing."""
+        self._ann.stop()
         with self._writing:
             lock, self._lock = self._lock, None
             self._closed = True

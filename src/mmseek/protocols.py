@@ -104,6 +104,31 @@ class VectorIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The vector index of a collection.
+
+    Args:
+        kind: `exact`, `hnsw`, `ivf-pq` ...
+        wanted: what was asked for: a kind, or `auto`.
+        settings: how it is built and searched, in words.
+        recall: recall@10 as it was measured; None if it was not.
+        measured_on: with `queries` or with `documents`; empty for an exact index.
+        bytes_per_vector: what the index takes for each vector, row numbers and places included.
+        rows: vectors in it.
+        waiting: vectors that came since and are searched exactly beside it.
+    """
+
+    kind: str
+    wanted: str
+    settings: str
+    recall: float | None
+    measured_on: str
+    bytes_per_vector: float
+    rows: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What `mmseek info` shows. `bytes` counts everything on disk; times are ISO 8601 in UTC."""
 
@@ -115,6 +140,7 @@ class CollectionInfo:
     bytes: int
     created_at: str
     updated_at: str
+    index: IndexInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, copy, delete, demo, embed, evaluate, index, info, models, rerank, search, serve, verify
+from mmseek.cli import (
+    compact,
+    copy,
+    delete,
+    demo,
+    embed,
+    evaluate,
+    index,
+    info,
+    models,
+    rerank,
+    search,
+    serve,
+    tune,
+    verify,
+)
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json
@@ -37,6 +52,7 @@ app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
 app.command("copy")(copy.copy)
+app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)

@@ -25,6 +25,7 @@ from mmseek.cli.options import (
 )
 from mmseek.cli.output import Output, count, one_line, say, verb_output
 from mmseek.cli.reports import failure_document, settle_report, show_failures
+from mmseek.cli.tune import Kind, RecallOption, build_index
 from mmseek.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def index(
             "--report", metavar="FILE", help="Where to list what failed. [default: COLLECTION.failures.jsonl, if any]"
         ),
     ] = None,
+    ann: Annotated[
+        Kind | None,
+        typer.Option("--ann", help="Then build this kind of vector index, as `mmseek tune`. [default: as it is]"),
+    ] = None,
+    recall: RecallOption = 0.95,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,6 +98,7 @@ def index(
         entries = read_corpus(sources)
         with open_for_indexing(place, encoder, device=device) as (model, opened):
             done = run_indexing(entries, model, opened, total=_count(sources), batch_size=batch_size)
+            build_index(opened, model, ann, recall)
             info = opened.info()
         _tell(out, done, info, place, report)
         if done.failed:

@@ -3,6 +3,7 @@
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress, write_report
 from mmseek.pipeline.retriever import Retriever, SearchResult
+from mmseek.pipeline.tuning import tune_collection
 
 __all__ = [
     "IndexReport",
@@ -12,5 +13,6 @@ __all__ = [
     "Retriever",
     "SearchResult",
     "index_corpus",
+    "tune_collection",
     "write_report",
 ]

@@ -191,17 +191,27 @@ class QwenVLEncoder(EngineEncoder):
         del kind
         import torch
 
+        states = self.states(payloads)
+        with torch.inference_mode():
+            chosen = torch.stack([sequence[-1] for sequence in states])
+            rows: FloatArray = torch.nn.functional.normalize(chosen.float(), dim=1).cpu().numpy()
+        return rows
+
+    def states(self, payloads: Sequence[Sequence1D]) -> list[torch.Tensor]:
+        """The last layer's states of each sequence's tokens, each (tokens, d), on the model's device."""
+        import torch
+
         lengths = [len(payload.tokens) for payload in payloads]
         longest = max(lengths)
         tokens = np.zeros((len(payloads), longest), dtype=np.int64)
         mask = np.zeros((len(payloads), longest), dtype=np.int64)
         positions = np.zeros((3, len(payloads), longest), dtype=np.int64)
-        last = np.empty(len(payloads), dtype=np.int64)
+        places = []
         for row, (payload, length) in enumerate(zip(payloads, lengths, strict=True)):
             start = longest - length if self._padding == "left" else 0
             place = slice(start, start + length)
             tokens[row, place], mask[row, place], positions[:, row, place] = payload.tokens, 1, payload.positions
-            last[row] = place.stop - 1
+            places.append(place)
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
         with torch.inference_mode():
@@ -212,9 +222,7 @@ class QwenVLEncoder(EngineEncoder):
                 use_cache=False,
                 **(self._visual(pictures) if pictures else {}),
             ).last_hidden_state
-            chosen = states[torch.arange(len(payloads), device=device), torch.from_numpy(last).to(device)]
-            rows: FloatArray = torch.nn.functional.normalize(chosen.float(), dim=1).cpu().numpy()
-        return rows
+        return [states[row, place] for row, place in enumerate(places)]
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
         """The only unit's vector."""

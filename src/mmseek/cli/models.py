@@ -128,4 +128,8 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "auto": _no_parts,
     "mm-embed": _no_parts,
     "e5-v": _no_parts,
+    "colqwen2": _no_parts,
+    "colpali": _no_parts,
+    "biqwen2": _no_parts,
+    "bge-vl": _no_parts,
 }

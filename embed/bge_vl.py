@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from mmseek._types import EncodeRequest
-from mmseek.embed.clip_encoder import IMAGE, TEXT, ClipTowerEncoder
+from mmseek.embed.clip_encoder import ClipTowerEncoder, raw_sum
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.media import MediaLimits
 from mmseek.models.spec import Spec
@@ -42,15 +40,6 @@ class BgeVlEncoder(ClipTowerEncoder):
         """The sum that the module describes; not normalised."""
         del request
         return raw_sum(units, vectors)
-
-
-def raw_sum(units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-    """The text's vector and the mean of the pictures', added as they are."""
-    kinds = [
-        [vector for unit, vector in zip(units, vectors, strict=True) if unit.kind == kind] for kind in (TEXT, IMAGE)
-    ]
-    total = sum(np.mean(chosen, axis=0, dtype=np.float64) for chosen in kinds if chosen)
-    return np.asarray(total, dtype=np.float32)
 
 
 def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> BgeVlEncoder:

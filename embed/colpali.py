@@ -1,6 +1,6 @@
 """`colpali`: ColPali on PaliGemma, a vector for each token (Faysse et al. 2024, arXiv:2407.01449).
 
-What the model reads, byte for byte as in the authors' code (of the two `<bos>` one is the prompt's, one the processor's):
+What the model reads, byte for byte as in the authors' code (one `<bos>` is the prompt's, another the processor's):
 
     <image> (once a visual token) <bos><bos>Describe the image.\\n      a document that is a picture
     <bos>What is shown?<pad> (ten times)                               a query

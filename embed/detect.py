@@ -138,6 +138,8 @@ def _projects(folder: Path) -> bool:
 
 def _clip(folder: Path, name: str | None, kind: str | None) -> Detection:
     names = _weight_names(folder)
+    if any(weight.startswith("t5_layers.") for weight in names):
+        return Detection("uniir-clip-ff", "its weights have t5_layers. as UniIR's feature fusion has")
     if any(weight.startswith("clip_model.") for weight in names):
         return Detection("uniir-clip-sf", "its weights are named clip_model. as UniIR's are")
     if _hinted(folder, name, ("uniir-clip-sf",)):
@@ -147,7 +149,7 @@ def _clip(folder: Path, name: str | None, kind: str | None) -> Detection:
     if kind == "clip":
         return Detection("clip", "its config.json says clip")
     original = "visual.conv1.weight" in names
-    if original and (folder / "open_clip_config.json").is_file():
+    if (folder / "open_clip_config.json").is_file():
         return Detection("clip", "it has open_clip's configuration")
     if original:
         raise _ambiguous(folder, "its weights are in OpenAI's layout", ("clip", "uniir-clip-sf"))

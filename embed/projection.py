@@ -52,7 +52,7 @@ def load_projection(folder: Path, *, like: torch.Tensor, width: int) -> Projecti
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as weights:
-                for name in weights.keys():
+                for name in list(weights.keys()):
                     layer, _, kind = name.rpartition(".")
                     if layer.rpartition(".")[2] in _NAMES:
                         found[kind] = weights.get_tensor(name).to(like)

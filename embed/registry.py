@@ -60,7 +60,7 @@ _ROWS = (
     ),
     Family(
         name="clip",
-        summary="clip:MODEL, any CLIP: for both together the sum of the text's and the picture's vector",
+        summary="clip:MODEL, any CLIP, open_clip's names too: for both together the sum of their vectors",
         modalities=("text", "image", "image,text"),
         dim=None,
         licence="the checkpoint's own",
@@ -179,6 +179,16 @@ _ROWS = (
         needs="a folder or hub id of a whole (merged) BiQwen2 checkpoint with safetensors weights",
         takes_instruction=False,
         loader="mmseek.embed.biqwen2:load",
+    ),
+    Family(
+        name="uniir-clip-ff",
+        summary="uniir-clip-ff:MODEL, UniIR's CLIP with feature fusion: follows instructions",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a UniIR CLIP-FF with safetensors weights; docs/encoders.md converts the published",
+        takes_instruction=True,
+        loader="mmseek.embed.uniir_clip_ff:load",
     ),
     Family(
         name="bge-vl",

@@ -32,7 +32,7 @@ def check_factor(factor: int) -> int:
 
 
 def pool_tokens(vectors: FloatArray, factor: int) -> FloatArray:
-    """From (n, dim) to (at most max(n // factor, 1), dim), float32, each row of length 1; a factor of 1 changes nothing.
+    """From (n, dim) to (at most max(n // factor, 1), dim), float32, rows of length 1; a factor of 1 changes nothing.
 
     Raises:
         ConfigError: the factor is below 1.

@@ -132,4 +132,5 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "colpali": _no_parts,
     "biqwen2": _no_parts,
     "bge-vl": _no_parts,
+    "uniir-clip-ff": _no_parts,
 }

@@ -102,7 +102,7 @@ def test_a_bad_pair_fails_alone() -> None:
         reranker.score(Content.of("a"), [Content.of("a"), Content.of("unspeakable")])
 
 
-def test_a_long_query_does_not_crowd_out_documents() -> None:
+def test_each_pair_has_its_own_query() -> None:
     """Each pair's own query counts, also where a window holds several."""
     pairs = [Pair(Content.of(f"q{n}"), Content.of(f"d{n}")) for n in range(200)]
     scores = [scored.score for scored in LateInteractionReranker(WordVectors()).stream(pairs)]

@@ -11,21 +11,21 @@ import numpy as np
 
 from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Role
 from mmseek.embed.batching import Budget
-from mmseek.embed.engine import Engine, EngineOptions, Unit
+from mmseek.embed.engine import Engine, EngineOptions, Recipe, Unit
 from mmseek.embed.instructions import resolve_instruction
 from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
-__all__ = ["EngineEncoder"]
+__all__ = ["EngineEncoder", "TasksWrittenOut", "placed"]
 
 
 class EngineEncoder(ABC):
     """An encoder of one vector a content. Subclasses implement `identity` and the four parts of `Recipe`."""
 
     def __init__(self, options: EngineOptions | None = None) -> None:
-        self._engine = Engine(_TasksWrittenOut(self), options)
+        self._engine = Engine(TasksWrittenOut(self), options)
 
     @property
     @abstractmethod
@@ -74,29 +74,29 @@ class EngineEncoder(ABC):
         requests = (EncodeRequest(content, role, instruction) for content in contents)
         for position, encoded in enumerate(self._engine.stream(requests)):
             if encoded.vector is None:
-                raise _placed(encoded.error, position if len(contents) > 1 else None)
+                raise placed(encoded.error, position if len(contents) > 1 else None)
             rows[position] = encoded.vector
         return rows
 
 
-class _TasksWrittenOut:
-    """An encoder's recipe, shown instructions only: `task:cirr` and the like are replaced on the way."""
+class TasksWrittenOut:
+    """A recipe, shown instructions only: `task:cirr` and the like are replaced on the way."""
 
-    def __init__(self, encoder: EngineEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
-        return self._encoder.budgets
+        return self._recipe.budgets
 
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
-        return self._encoder.prepare(_written_out(request))
+        return self._recipe.prepare(_written_out(request))
 
-    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
-        return self._encoder.forward(kind, payloads)
+    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray | Sequence[FloatArray]:
+        return self._recipe.forward(kind, payloads)
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        return self._encoder.combine(_written_out(request), units, vectors)
+        return self._recipe.combine(_written_out(request), units, vectors)
 
 
 def _written_out(request: EncodeRequest) -> EncodeRequest:
@@ -105,7 +105,8 @@ def _written_out(request: EncodeRequest) -> EncodeRequest:
     return replace(request, instruction=resolve_instruction(request.instruction))
 
 
-def _placed(error: MmseekError | None, position: int | None) -> MmseekError:
+def placed(error: MmseekError | None, position: int | None) -> MmseekError:
+    """The error, naming the item's position if one is given."""
     if error is None:
         error = MmseekError("an encoder gave neither a vector nor an error: report this as a bug")
     if position is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray, Image
     from mmseek.embed.clip_pictures import Pixels
 
-__all__ = ["ClipTower", "checkpoint_files"]
+__all__ = ["ClipTower", "checkpoint_files", "load_tokenizer"]
 
 # Beside the weights, what changes vectors.
 _FILES: Final = (
@@ -91,7 +91,7 @@ class ClipTower:
                 size=model.config.vision_config.image_size,
                 round_offset=openai_crop or bool(open_clip),
             )
-            return cls(model, _tokenizer(folder), pictures, device=device)
+            return cls(model, load_tokenizer(folder), pictures, device=device)
         except ModelError as error:
             raise ModelError(f"{folder} cannot be loaded as a CLIP: {error}") from error
         except Exception as error:  # safetensors, transformers and torch each raise their own
@@ -129,6 +129,27 @@ class ClipTower:
         pooled = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
         vectors: FloatArray = self._model.visual_projection(pooled).cpu().numpy()
         return vectors
+
+    def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """All states (n, length, width) of tokenised texts, those of the padding too, after the last norm."""
+        padded = [[*text, *[_PADDING] * (self._length - len(text))] for text in texts]
+        states: torch.Tensor = self._model.text_model(
+            input_ids=torch.tensor(padded, device=self._device)
+        ).last_hidden_state
+        return states
+
+    def image_states(self, pictures: Sequence[Pixels | None]) -> torch.Tensor:
+        """All projected states (n, patches + 1, dim) of prepared pictures; None is one of zeros."""
+        size = self._pictures.size
+        pixels = torch.zeros(len(pictures), 3, size, size, device=self._device)
+        for row, picture in enumerate(pictures):
+            if picture is not None:
+                values = torch.from_numpy(picture.copy()).to(self._device).permute(2, 0, 1).float() / 255
+                pixels[row] = ((values - self._mean) / self._std)[0]
+        vision = self._model.vision_model
+        states: torch.Tensor = vision.post_layernorm(vision(pixel_values=pixels).last_hidden_state)
+        projected: torch.Tensor = self._model.visual_projection(states)
+        return projected
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -175,7 +196,12 @@ def _transformers_model(folder: Path) -> Any:
     return model
 
 
-def _tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """A `tokenizers.Tokenizer` that adds the marks of start and end.
+
+    Raises:
+        ModelError: there is none.
+    """
     from transformers import CLIPTokenizer
 
     if not (folder / "tokenizer.json").is_file() and not (folder / "merges.txt").is_file():

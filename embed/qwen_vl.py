@@ -190,17 +190,29 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         del kind
         import torch
 
+        with torch.inference_mode():
+            means = [
+                states[slice(*payload.pooled)].float().mean(dim=0)
+                for states, payload in zip(self.states(payloads), payloads, strict=True)
+            ]
+            rows: FloatArray = torch.nn.functional.normalize(torch.stack(means), dim=1).cpu().numpy()
+        return rows
+
+    def states(self, payloads: Sequence[Sequence1D]) -> list[torch.Tensor]:
+        """The last layer's states of each sequence's tokens, each (tokens, d), on the model's device."""
+        import torch
+
         lengths = [len(payload.tokens) for payload in payloads]
         longest = max(lengths)
         tokens = np.zeros((len(payloads), longest), dtype=np.int64)
         mask = np.zeros((len(payloads), longest), dtype=np.int64)
         positions = np.zeros((3, len(payloads), longest), dtype=np.int64)
-        starts = np.empty(len(payloads), dtype=np.int64)
+        places = []
         for row, (payload, length) in enumerate(zip(payloads, lengths, strict=True)):
             start = longest - length if self._padding == "left" else 0
             place = slice(start, start + length)
             tokens[row, place], mask[row, place], positions[:, row, place] = payload.tokens, 1, payload.positions
-            starts[row] = start
+            places.append(place)
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
         with torch.inference_mode():
@@ -211,12 +223,7 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
                 use_cache=False,
                 **(self._visual(pictures) if pictures else {}),
             ).last_hidden_state
-            means = []
-            for row, (payload, start) in enumerate(zip(payloads, starts.tolist(), strict=True)):
-                first, after = payload.pooled
-                means.append(states[row, start + first : start + after].float().mean(dim=0))
-            rows: FloatArray = torch.nn.functional.normalize(torch.stack(means), dim=1).cpu().numpy()
-        return rows
+        return [states[row, place] for row, place in enumerate(places)]
 
     def _patches(self, image: Image) -> Patches:
         picture = self.resize(open_image(image, limits=self._limits), image)

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.config import settings
-from mmseek.models.spec import parse_spec
+from mmseek.errors import SpecError
+from mmseek.models.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
     from mmseek._types import Modality
-    from mmseek.protocols import Encoder
+    from mmseek.protocols import Encoder, MultiVectorEncoder
 
-__all__ = ["FAMILIES", "Family", "load_encoder"]
+__all__ = ["FAMILIES", "Family", "load_encoder", "load_multi_vector_encoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Family:
         takes_instruction: whether an instruction changes its vectors.
         loader: `module:function`, imported when it is loaded; called as
             `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
+        multi_vector: whether it gives a vector for each token and so a `MultiVectorEncoder`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Family:
     needs: str
     takes_instruction: bool
     loader: str
+    multi_vector: bool = False
 
 
 _ROWS = (
@@ -57,7 +60,7 @@ _ROWS = (
     ),
     Family(
         name="clip",
-        summary="clip:MODEL, any CLIP: for both together the sum of the text's and the picture's vector",
+        summary="clip:MODEL, any CLIP, open_clip's names too: for both together the sum of their vectors",
         modalities=("text", "image", "image,text"),
         dim=None,
         licence="the checkpoint's own",
@@ -175,6 +178,58 @@ _ROWS = (
         takes_instruction=False,
         loader="mmseek.embed.notellm2:load",
     ),
+    Family(
+        name="colqwen2",
+        summary="colqwen2:MODEL, ColQwen2: a vector for each token of a page's picture or a text, compared by MaxSim",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a whole (merged) ColQwen2 checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.colqwen2:load",
+        multi_vector=True,
+    ),
+    Family(
+        name="colpali",
+        summary="colpali:MODEL, ColPali on PaliGemma: a vector for each token of a page's picture or a text",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a whole (merged) ColPali checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.colpali:load",
+        multi_vector=True,
+    ),
+    Family(
+        name="biqwen2",
+        summary="biqwen2:MODEL, BiQwen2: the single-vector sibling of ColQwen2, for pages' pictures and texts",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a whole (merged) BiQwen2 checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.biqwen2:load",
+    ),
+    Family(
+        name="uniir-clip-ff",
+        summary="uniir-clip-ff:MODEL, UniIR's CLIP with feature fusion: follows instructions",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a UniIR CLIP-FF with safetensors weights; docs/encoders.md converts the published",
+        takes_instruction=True,
+        loader="mmseek.embed.uniir_clip_ff:load",
+    ),
+    Family(
+        name="bge-vl",
+        summary="bge-vl:MODEL, BGE-VL on CLIP (base, large): for both together the sum of the raw vectors",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a BGE-VL-base or BGE-VL-large checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.bge_vl:load",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})
@@ -193,20 +248,54 @@ def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
         MissingExtra: the family needs a part that is not installed.
         ConfigError: the device is not on this machine.
     """
+    parsed = _resolved(spec)
+    if FAMILIES[parsed.family].multi_vector:
+        raise SpecError(
+            f"{spec} gives a vector for each token and this needs one an item: use it with `mmseek embed` or as "
+            f"--rerank late-interaction:{spec}, and a single-vector family such as biqwen2 here"
+        )
+    encoder: Encoder = _loaded(parsed, device)
+    return encoder
+
+
+def load_multi_vector_encoder(spec: str, *, device: str | None = None) -> MultiVectorEncoder:
+    """Load an encoder that gives a vector for each token, such as `colqwen2:MODEL`.
+
+    Raises:
+        SpecError: nothing answers to the spec, or its family gives one vector an item.
+        MmseekError: otherwise as `load_encoder`.
+    """
+    parsed = _resolved(spec)
+    if not FAMILIES[parsed.family].multi_vector:
+        families = ", ".join(name for name, family in FAMILIES.items() if family.multi_vector)
+        raise SpecError(f"{spec} gives one vector an item and this needs one for each token: use one of {families}")
+    encoder: MultiVectorEncoder = _loaded(parsed, device)
+    return encoder
+
+
+def _resolved(spec: str) -> Spec:
+    """The parsed spec; that of `auto:MODEL` is the one that it stands for."""
     parsed = parse_spec(spec, FAMILIES)
+    if parsed.family != "auto":
+        return parsed
+    from mmseek.embed.detect import resolve
+
+    return resolve(parsed)[0]
+
+
+def _loaded(spec: Spec, device: str | None) -> Any:
     # Imported here because numpy and PIL come with them, and a table of families needs neither.
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 
-    module, _, function = FAMILIES[parsed.family].loader.partition(":")
+    module, _, function = FAMILIES[spec.family].loader.partition(":")
     current = settings()
-    encoder: Encoder = getattr(import_module(module), function)(
-        parsed,
+    return getattr(import_module(module), function)(
+        spec,
         device=device,
         limits=MediaLimits.from_settings(current),
         options=EngineOptions(workers=current.threads or usable_cores()),
     )
-    return encoder
 
 
 def usable_cores() -> int:

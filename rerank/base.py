@@ -17,7 +17,7 @@ from mmseek.models.device import free_cached_memory, is_out_of_memory
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
-__all__ = ["BatchedReranker", "Prepared", "cut_batches"]
+__all__ = ["BatchedReranker", "Prepared", "cut_batches", "placed"]
 
 _WINDOW: Final = 128
 
@@ -65,7 +65,7 @@ class BatchedReranker(ABC):
         pairs = (Pair(query, document, instruction) for document in documents)
         for position, scored in enumerate(self.stream(pairs)):
             if scored.score is None:
-                raise _placed(scored.error, position if len(documents) > 1 else None)
+                raise placed(scored.error, position if len(documents) > 1 else None)
             scores[position] = scored.score
         return scores
 
@@ -128,7 +128,8 @@ def _scored(score: float) -> Scored:
     return Scored(score=score)
 
 
-def _placed(error: MmseekError | None, position: int | None) -> MmseekError:
+def placed(error: MmseekError | None, position: int | None) -> MmseekError:
+    """The error, naming the document's position if one is given."""
     if error is None:
         error = MmseekError("a reranker gave neither a score nor an error: report this as a bug")
     if position is not None:

@@ -56,6 +56,14 @@ _ROWS = (
         takes_instruction=True,
         loader="mmseek.rerank.qwen3_vl:load",
     ),
+    Family(
+        name="late-interaction",
+        summary="late-interaction:ENCODER, MaxSim over an encoder's vectors of each token: colqwen2, colpali",
+        modalities=("text", "image", "image,text"),
+        needs="an encoder of many vectors an item: late-interaction:colqwen2:FOLDER",
+        takes_instruction=False,
+        loader="mmseek.rerank.late_interaction:load",
+    ),
 )
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mmseek.embed import load_encoder
     from mmseek.index import open_collection
     from mmseek.pipeline import Retriever
-    from mmseek.rerank import load_reranker
+    from mmseek.pipeline.rerankers import load_reranker
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Retriever": "mmseek.pipeline",
     "load_encoder": "mmseek.embed",
-    "load_reranker": "mmseek.rerank",
+    "load_reranker": "mmseek.pipeline.rerankers",
     "open_collection": "mmseek.index",
 }
 

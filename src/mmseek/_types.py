@@ -192,7 +192,10 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder made of one request: a vector of shape (dim,), or the error that is this request's alone."""
+    """What an encoder made of one request, or the error that is this request's alone.
+
+    The vector is of shape (dim,); from a `MultiVectorEncoder`, of shape (tokens, dim).
+    """
 
     vector: FloatArray | None = None
     error: MmseekError | None = None

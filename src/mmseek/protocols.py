@@ -55,6 +55,37 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class MultiVectorEncoder(Protocol):
+    """Content -> a vector for each of its tokens: float32 (tokens, dim) an item, each row L2-normalised.
+
+    Two items are compared by MaxSim: for each vector of the query the largest inner product with one of the document,
+    summed (Khattab and Zaharia 2020, arXiv:2004.12832). The methods have other names than an `Encoder`'s, so that what
+    wants one vector an item can never be handed many by mistake.
+    """
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Spec, the dimension of each vector, and the fingerprint, as of an `Encoder`."""
+        ...
+
+    def encode_query_tokens(self, contents: Sequence[Content], instruction: str | None = None) -> list[FloatArray]:
+        """Encode the query side: one array (tokens, dim) a content.
+
+        Raises:
+            MmseekError: the first item that cannot be encoded, named by its position.
+        """
+        ...
+
+    def encode_document_tokens(self, contents: Sequence[Content]) -> list[FloatArray]:
+        """Encode the document side; errors as in `encode_query_tokens`."""
+        ...
+
+    def stream_tokens(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
 class Reranker(Protocol):
     """(query, document) -> score: float32, higher is better, independent of the batch and of the order."""
 

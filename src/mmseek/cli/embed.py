@@ -1,9 +1,10 @@
-"""`mmseek embed`: items to vectors in a `.npy` file."""
+"""`mmseek embed`: items to vectors in a `.npy` file, or in a `.npz` file where an item has many vectors."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.lines import Lines, check_files, report_failures
-from mmseek.cli.opening import DEFAULT_ENCODER, load
+from mmseek.cli.opening import DEFAULT_ENCODER, load, load_tokens, multi_vector
 from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
@@ -20,18 +21,33 @@ from mmseek.errors import InputError, ItemError
 
 if TYPE_CHECKING:
     from mmseek._types import EncodeRequest, FloatArray
+    from mmseek.cli.embed_tokens import ItemNames
+    from mmseek.cli.output import Output
     from mmseek.protocols import Encoder
 
 
 def embed(
     items: Annotated[Path, typer.Argument(metavar="ITEMS.jsonl", help="One item a line.", show_default=False)],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.npy", help="float32, one row an item.", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.npy",
+            help="float32, one row an item; .npz from an encoder of many vectors an item.",
+            show_default=False,
+        ),
     ],
     encoder: EncoderOption = DEFAULT_ENCODER,
     truncate_dim: Annotated[
         int | None, typer.Option("--truncate-dim", metavar="D", help="Keep the first D dimensions, of length 1 again.")
     ] = None,
+    token_pooling: Annotated[
+        int,
+        typer.Option(
+            "--token-pooling", metavar="F", min=1, help="Make one of F vectors of a document (colqwen2, colpali)."
+        ),
+    ] = 1,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,6 +56,9 @@ def embed(
     The rows are in input order, float32, of length 1. An item may carry "role": "query" (default "document") and
     "instruction".
 
+    An encoder of many vectors an item (colqwen2, colpali) writes OUT.npz instead: an array (tokens, dim) an item, named
+    by its id, or "line N" where it has none.
+
     A line that cannot be used has no row: it is named with its reason on stderr and in OUT.npy.failures.jsonl, its
     number is in "failed_lines" of --json, the rest goes on, and the exit code is 1. If no line can be used, nothing is
     written. The file appears under its name only when it is whole.
@@ -47,8 +66,14 @@ def embed(
     with verb_output(as_json) as out:
         from rich.text import Text
 
-        check_files(items, output, "items")
+        many = multi_vector(encoder)
+        check_files(items, output, "items", ".npz" if many else ".npy")
         began = time.monotonic()
+        if many:
+            _embed_tokens(out, items, output, encoder, (truncate_dim, token_pooling), device)
+            return
+        if token_pooling != 1:
+            raise InputError(f"--token-pooling is for many vectors an item, and {encoder} gives one: leave it out")
         model = load(encoder, device)
         dim = _kept(model, truncate_dim)
         source = _Source(items)
@@ -74,8 +99,55 @@ def embed(
             raise typer.Exit(EXIT_PARTIAL)
 
 
+def _embed_tokens(
+    out: Output, items: Path, output: Path, spec: str, cut: tuple[int | None, int], device: str | None
+) -> None:
+    """`embed` where an item has many vectors; `cut` is what --truncate-dim and --token-pooling say."""
+    from rich.text import Text
+
+    from mmseek.cli.embed_tokens import ItemNames, write_arrays
+
+    truncate_dim, factor = cut
+    if truncate_dim is not None:
+        raise InputError("--truncate-dim is for one vector an item: use --token-pooling for fewer vectors")
+    began = time.monotonic()
+    model = load_tokens(spec, device)
+    names = ItemNames()
+    source = _Source(items, names=names)
+    arrays, vectors = write_arrays(source, names, source.requests(), model, output, factor)
+    report = report_failures(source.failures, output)
+    out.json(
+        {
+            "output": str(output),
+            "arrays": arrays,
+            "vectors": vectors,
+            "dim": model.identity.dim,
+            "token_pooling": factor,
+            "encoder": model.identity.spec,
+            "fingerprint": model.identity.fingerprint,
+            "failed": len(source.failures),
+            "failed_lines": [failure.line for failure in source.failures],
+            "report": None if report is None else str(report),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+    )
+    out.show(
+        Text(
+            f"wrote {count(arrays, 'array')} of {count(vectors, 'vector')} of {model.identity.dim} dimensions "
+            f"to {one_line(str(output))}"
+        )
+    )
+    show_failures(source.failures, report)
+    if source.failures:
+        say("the lines that failed have no array")
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+@dataclass
 class _Source(Lines):
-    """The lines of the file as requests."""
+    """The lines of the file as requests; where arrays are named, a line whose name is taken fails."""
+
+    names: ItemNames | None = None
 
     def requests(self) -> Iterator[EncodeRequest]:
         """What the encoder is asked, in the order of the file."""
@@ -91,6 +163,9 @@ class _Source(Lines):
                 item = parse_item(row.value, base=self.path.parent, source=self.path, line=row.line)
             except ItemError as error:
                 self.failures.append(error)
+                continue
+            if self.names is not None and (taken := self.names.claim(row.line, item.id, item.role)):
+                self.failures.append(ItemError(taken.reason, source=self.path, line=row.line, item_id=item.id))
                 continue
             self.sent(row.line, item.id)
             yield EncodeRequest(item.content, role=item.role, instruction=item.instruction)

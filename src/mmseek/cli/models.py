@@ -131,4 +131,9 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "mme5": _no_parts,
     "jina-v4": _no_parts,
     "notellm2": _no_parts,
+    "colqwen2": _no_parts,
+    "colpali": _no_parts,
+    "biqwen2": _no_parts,
+    "bge-vl": _no_parts,
+    "uniir-clip-ff": _no_parts,
 }

@@ -13,12 +13,14 @@ from mmseek.errors import NotACollection
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Collection, Encoder, Reranker
+    from mmseek.protocols import Collection, Encoder, MultiVectorEncoder, Reranker
 
 __all__ = [
     "DEFAULT_ENCODER",
     "load",
     "load_scorer",
+    "load_tokens",
+    "multi_vector",
     "note_unused_instruction",
     "open_for_indexing",
     "open_retriever",
@@ -41,6 +43,22 @@ def load(spec: str, device: str | None) -> Encoder:
         return load_encoder(spec, device=device)
 
 
+def multi_vector(spec: str) -> bool:
+    """Whether the encoder of a spec gives many vectors an item; no weights are loaded."""
+    from mmseek.embed import FAMILIES, parse_spec
+
+    return FAMILIES[parse_spec(_named(spec, quiet=True), FAMILIES).family].multi_vector
+
+
+def load_tokens(spec: str, device: str | None) -> MultiVectorEncoder:
+    """Load an encoder of many vectors an item; errors as in `load`."""
+    spec = _named(spec)
+    with _waiting(f"loading encoder {one_line(spec)}"):
+        from mmseek.embed import load_multi_vector_encoder
+
+        return load_multi_vector_encoder(spec, device=device)
+
+
 def load_scorer(spec: str, device: str | None) -> Reranker:
     """Load a reranker; a terminal is told what takes so long.
 
@@ -49,12 +67,12 @@ def load_scorer(spec: str, device: str | None) -> Reranker:
         ModelError: its weights are missing or unusable.
     """
     with _waiting(f"loading reranker {one_line(spec)}"):
-        from mmseek.rerank import load_reranker
+        from mmseek.pipeline.rerankers import load_reranker
 
         return load_reranker(spec, device=device)
 
 
-def _named(spec: str) -> str:
+def _named(spec: str, *, quiet: bool = False) -> str:
     """The spec, or for `auto:MODEL` the one that it stands for, and a note of why."""
     if not spec.strip().startswith("auto:"):
         return spec
@@ -62,7 +80,8 @@ def _named(spec: str) -> str:
     from mmseek.embed.detect import resolve
 
     found, detection = resolve(parse_spec(spec, FAMILIES))
-    say(f"note: {one_line(spec)} is {one_line(str(found))}, for {one_line(detection.reason)}")
+    if not quiet:
+        say(f"note: {one_line(spec)} is {one_line(str(found))}, for {one_line(detection.reason)}")
     return str(found)
 
 

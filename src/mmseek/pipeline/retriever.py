@@ -15,12 +15,13 @@ from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
 from mmseek.embed import load_encoder
 from mmseek.errors import EncoderMismatch, InputError, MmseekError
 from mmseek.index import open_collection
+from mmseek.pipeline.encoders import check_one_vector
 from mmseek.pipeline.hybrid import run_query
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexReport, Progress
+from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth, rerank_hits
 from mmseek.protocols import Collection, Encoder, Reranker
-from mmseek.rerank import load_reranker
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -67,7 +68,7 @@ class Retriever:
 
     Raises:
         EncoderMismatch: the collection holds vectors of another encoder.
-        InputError: the depth is below 1.
+        InputError: the depth is below 1, or the encoder gives many vectors an item.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Retriever:
         reranker: Reranker | None = None,
         rerank_depth: int = DEFAULT_DEPTH,
     ) -> None:
+        check_one_vector(encoder)
         info = collection.info()
         if info.encoder.fingerprint != encoder.identity.fingerprint:
             raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
@@ -118,6 +120,7 @@ class Retriever:
             collection = open_collection(location, mode=mode)
         else:
             encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+            check_one_vector(encoder)
             collection = open_collection(location, mode=mode, encoder=encoder.identity)
         with ExitStack() as on_error:
             on_error.callback(collection.close)

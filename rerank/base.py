@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -51,6 +51,10 @@ class BatchedReranker(ABC):
             MmseekError: this pair cannot be scored.
         """
 
+    def plan(self, prepared: Mapping[int, Prepared]) -> Mapping[int, Prepared]:
+        """Look at all pairs of a window, by their places, before they are cut into batches; costs may change."""
+        return prepared
+
     @abstractmethod
     def forward(self, payloads: Sequence[Any]) -> FloatArray:
         """Scores (n,) of prepared pairs."""
@@ -77,12 +81,13 @@ class BatchedReranker(ABC):
 
     def _score_window(self, pairs: Sequence[Pair]) -> list[Scored]:
         outcomes: dict[int, Scored] = {}
-        prepared: dict[int, Prepared] = {}
+        found: dict[int, Prepared] = {}
         for place, pair in enumerate(pairs):
             try:
-                prepared[place] = self.prepare(pair)
+                found[place] = self.prepare(pair)
             except MmseekError as error:
                 outcomes[place] = Scored(error=error)
+        prepared = self.plan(found)
         # The costliest first: if memory runs out it does so at once, and padding is least among equals.
         places = sorted(prepared, key=lambda place: -prepared[place].cost)
         for batch in cut_batches(places, [prepared[place].cost for place in places], self.budget):

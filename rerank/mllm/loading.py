@@ -1,0 +1,102 @@
+"""Loads a family's model: the backbone of its kind, the head of its two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from mmseek._types import RerankerIdentity
+from mmseek.config import settings
+from mmseek.media import MediaLimits
+from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint
+from mmseek.models.device import pick_device
+from mmseek.models.spec import absolute
+from mmseek.models.vlm import load_tokenizer, load_with_head
+from mmseek.rerank.mllm import llava, qwen
+from mmseek.rerank.mllm.backbone import Backbone, check_kind, two_rows
+from mmseek.rerank.mllm.engine import Head, MllmReranker
+from mmseek.rerank.mllm.llava import InternVLBackbone, LlavaBackbone, LlavaNextBackbone
+from mmseek.rerank.mllm.qwen import QwenBackbone
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmseek.models.qwen_vl_inputs import PixelRange
+    from mmseek.models.spec import Spec
+
+__all__ = ["CLASSES", "answers_head", "load_backbone", "load_family"]
+
+CLASSES: Final = {**qwen.CLASSES, **llava.CLASSES}
+_FIXED: Final = {"llava": LlavaBackbone, "llava_next": LlavaNextBackbone, "internvl": InternVLBackbone}
+
+Family = TypeVar("Family", bound=MllmReranker)
+
+
+def load_family(
+    family: type[Family],
+    spec: Spec,
+    device: str | None,
+    *,
+    kinds: Sequence[str],
+    answers: tuple[str, str],
+    recipe: str,
+    pixels: PixelRange | None = None,
+    document_first: bool = False,
+) -> Family:
+    """A family whose score is P(the first answer) of two.
+
+    Args:
+        family: its class.
+        spec: which model.
+        device: see `load_reranker`.
+        kinds: the `model_type`s that it runs.
+        answers: two words of one token each.
+        recipe: what besides the files decides the scores, for the fingerprint.
+        pixels: how many a picture may have, where the model takes any size; None for the checkpoint's own range.
+        document_first: see `MllmReranker`.
+
+    Raises:
+        SpecError: the spec names no model.
+        ModelError: the checkpoint is missing, of another kind or not whole.
+    """
+    folder = find_checkpoint(spec)
+    backbone = load_backbone(folder, spec.family, device, kinds=kinds, pixels=pixels)
+    return family(
+        backbone,
+        answers_head(backbone, *answers),
+        identity=RerankerIdentity(absolute(spec), files_sha256(checkpoint_files(folder), recipe=recipe, root=folder)),
+        limits=MediaLimits.from_settings(settings()),
+        document_first=document_first,
+    )
+
+
+def load_backbone(
+    folder: Path, family: str, device: str | None, *, kinds: Sequence[str], pixels: PixelRange | None = None
+) -> Backbone:
+    """The model of a folder, of one of some kinds.
+
+    Raises:
+        ModelError: the checkpoint is of another kind or not whole.
+    """
+    chosen = pick_device(device)
+    kind = check_kind(folder, family, kinds)
+    tokenizer = load_tokenizer(folder, None)
+    model: Any = load_with_head(folder, CLASSES[kind], chosen)
+    if kind in _FIXED:
+        return _FIXED[kind](model, tokenizer, chosen, folder)
+    return QwenBackbone(model, tokenizer, chosen, folder, pixels=pixels)
+
+
+def answers_head(backbone: Backbone, positive: str, negative: str) -> Head:
+    """The sigmoid of the difference of two logits: the first entry of their softmax.
+
+    Raises:
+        ModelError: an answer is not one token.
+    """
+    direction = two_rows(backbone, positive, negative)
+
+    def head(states: torch.Tensor) -> torch.Tensor:
+        return (states @ direction).sigmoid()
+
+    return head

@@ -4,44 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from mmseek.config import settings
-from mmseek.models.spec import parse_spec
+from mmseek.models.families import Family as _Family
+from mmseek.models.families import load_by_spec, table
 
 if TYPE_CHECKING:
-    from mmseek._types import Modality
     from mmseek.protocols import Encoder
 
 __all__ = ["FAMILIES", "Family", "load_encoder"]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """What `mmseek models` shows of a family, and how it is loaded.
+class Family(_Family):
+    """A family of encoders. Its loader is called as
+    `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
 
     Args:
-        name: as written in specs.
-        summary: one line.
-        modalities: what it encodes.
         dim: length of its vectors; None if the model decides.
         licence: of the weights.
-        needs: what must be there besides mmseek itself, for people.
-        takes_instruction: whether an instruction changes its vectors.
-        loader: `module:function`, imported when it is loaded; called as
-            `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
     """
 
-    name: str
-    summary: str
-    modalities: tuple[Modality, ...]
     dim: int | None
     licence: str
-    needs: str
-    takes_instruction: bool
-    loader: str
 
 
 _ROWS = (
@@ -147,7 +133,7 @@ _ROWS = (
     ),
 )
 
-FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})
+FAMILIES: Final[Mapping[str, Family]] = table(*_ROWS)
 
 
 def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
@@ -163,15 +149,15 @@ def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
         MissingExtra: the family needs a part that is not installed.
         ConfigError: the device is not on this machine.
     """
-    parsed = parse_spec(spec, FAMILIES)
     # Imported here because numpy and PIL come with them, and a table of families needs neither.
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 
-    module, _, function = FAMILIES[parsed.family].loader.partition(":")
     current = settings()
-    encoder: Encoder = getattr(import_module(module), function)(
-        parsed,
+    encoder: Encoder = load_by_spec(
+        spec,
+        FAMILIES,
+        "encoder",
         device=device,
         limits=MediaLimits.from_settings(current),
         options=EngineOptions(workers=current.threads or usable_cores()),

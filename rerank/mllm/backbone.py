@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mmseek._types import Image
 
-__all__ = ["Backbone", "Layers", "Picture", "Seen", "check_kind", "two_rows"]
+__all__ = ["Backbone", "Layers", "Picture", "Seen", "answer_rows", "check_kind"]
 
 # Keys and values of each layer: (rows, heads, tokens, size).
 Layers = list[tuple["torch.Tensor", "torch.Tensor"]]
@@ -143,10 +143,8 @@ class Backbone(ABC):
         return {}
 
 
-def two_rows(backbone: Backbone, positive: str, negative: str) -> torch.Tensor:
-    """The head's row of one answer minus that of the other, float32 (dim,).
-
-    The sigmoid of its product with a state is the first entry of the softmax over the two answers' logits.
+def answer_rows(backbone: Backbone, answers: Sequence[str]) -> torch.Tensor:
+    """The head's rows for some answers, float32 (answers, dim): the whole vocabulary is never computed.
 
     Raises:
         ModelError: an answer is not one token.
@@ -154,9 +152,8 @@ def two_rows(backbone: Backbone, positive: str, negative: str) -> torch.Tensor:
     head = backbone.model.get_output_embeddings()
     if head is None or getattr(head, "bias", None) is not None:
         raise ModelError(f"{backbone.folder} has no plain head to read answers from: use another checkpoint")
-    rows = head.weight.detach()
-    yes, no = (single_token(backbone.tokenizer, word, backbone.folder) for word in (positive, negative))
-    return rows[yes].float() - rows[no].float()
+    rows: torch.Tensor = head.weight.detach()
+    return rows[[single_token(backbone.tokenizer, word, backbone.folder) for word in answers]].float()
 
 
 def picture_token(tokenizer: Tokenizer, mark: str, expected: int, folder: Path) -> int:

@@ -186,6 +186,15 @@ class MllmReranker(BatchedReranker):
         scores: FloatArray = self._head(states.float()).float().cpu().numpy()
         return scores
 
+    def answer_logits(self, tokens: Tokens) -> FloatArray:
+        """What the head makes of one sequence that is read by itself."""
+        import torch
+
+        with torch.inference_mode():
+            states, _ = read_last(self.backbone, [tokens], self._look([tokens]), None, keep=False)
+            logits: FloatArray = self._head(states.float()).float().cpu().numpy()[0]
+        return logits
+
     def _read_beginnings(self, payloads: Sequence[Tokens], seen: Mapping[bytes, Seen]) -> dict[bytes, Past]:
         """Keys and values of the beginnings that were kept, or that several of these pairs have."""
         pasts: dict[bytes, Past] = {}

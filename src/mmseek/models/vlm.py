@@ -29,20 +29,18 @@ def load_model(folder: Path, class_name: str, device: str) -> Any:
     Raises:
         ModelError: it cannot be read or is not whole.
     """
-    model, missing = _load(folder, class_name, device)
-    _check_whole(folder, {key for key in missing if not key.startswith("lm_head.")})
     # The class with the head reads every naming of the weights that was ever published; the one without does not.
-    return model.model.to(device).eval()
+    return load_with_head(folder, class_name, device, needed=False).model
 
 
-def load_with_head(folder: Path, class_name: str, device: str) -> Any:
-    """The same with its head, which must be there unless it is the matrix of the input tokens.
+def load_with_head(folder: Path, class_name: str, device: str, *, needed: bool = True) -> Any:
+    """The same with its head, which must be there, if it is needed, unless it is the matrix of the input tokens.
 
     Raises:
         ModelError: as in `load_model`.
     """
     model, missing = _load(folder, class_name, device)
-    _check_whole(folder, missing)
+    _check_whole(folder, {key for key in missing if needed or not key.startswith("lm_head.")})
     return model.to(device).eval()
 
 

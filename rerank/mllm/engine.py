@@ -36,6 +36,8 @@ Head = Callable[["torch.Tensor"], "torch.Tensor"]
 
 _CPU_BUDGET: Final = 1024
 _GPU_BUDGET: Final = 16384
+# Visual tokens that are seen at once; on a CPU few, so that what is between two layers stays in its cache.
+_CPU_SEEN: Final = 128
 # A row that stands behind a kept beginning costs memory for it: this many of its tokens count as one.
 _KEPT_PER_TOKEN: Final = 8
 _MIB: Final = 2**20
@@ -228,7 +230,8 @@ class MllmReranker(BatchedReranker):
                 seen[picture.key] = known
         waiting = sorted(unseen.values(), key=lambda picture: -picture.tokens)
         places = range(len(waiting))
-        for batch in cut_batches(places, [picture.tokens for picture in waiting], self.budget):
+        most = _CPU_SEEN if self.backbone.device == "cpu" else _GPU_BUDGET
+        for batch in cut_batches(places, [picture.tokens for picture in waiting], most):
             pictures = [waiting[place] for place in batch]
             for picture, result in zip(pictures, self.backbone.see(pictures), strict=True):
                 seen[picture.key] = result

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import torch
 
 from mmseek.models.qwen_vl_inputs import PixelRange, grid_positions, patches_of, resized
 from mmseek.models.vlm import colours, picture_settings
@@ -14,7 +15,6 @@ from mmseek.rerank.mllm.backbone import Backbone, Picture, Seen
 
 if TYPE_CHECKING:
     import PIL.Image
-    import torch
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
@@ -28,6 +28,19 @@ CLASSES: Final = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
 }
+
+
+class _Stills(torch.nn.Module):
+    """Embeds patches of one frame. `proj` has the name that the tower knows it by."""
+
+    def __init__(self, proj: torch.nn.Linear) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (n, 3 * side * side) to states (n, dim)."""
+        states: torch.Tensor = self.proj(patches)
+        return states
 
 
 class QwenBackbone(Backbone):
@@ -54,7 +67,7 @@ class QwenBackbone(Backbone):
         )
         vision = model.config.vision_config
         self._patch, self._merge = vision.patch_size, vision.spatial_merge_size
-        self._frames = vision.temporal_patch_size
+        _see_stills(self.body.visual)
         file, settings = picture_settings(folder)
         self._mean, self._std = colours(settings, "image_mean", file), colours(settings, "image_std", file)
         self._pixels = pixels or _own_range(settings, self._patch * self._merge)
@@ -68,17 +81,13 @@ class QwenBackbone(Backbone):
 
     def see(self, pictures: Sequence[Picture]) -> list[Seen]:
         """All pictures in one pass."""
-        import torch
-
         values = torch.from_numpy(np.concatenate([picture.pixels for picture in pictures])).to(self.device)
         mean = torch.tensor(self._mean, device=self.device).view(1, 3, 1)
         std = torch.tensor(self._std, device=self.device).view(1, 3, 1)
         pixels = (values.float() * (1 / 255) - mean) / std
-        # A still picture is a film of equal frames.
-        frames = pixels[:, :, None].expand(-1, -1, self._frames, -1).reshape(len(pixels), -1)
         grids = [(1, height * self._merge, width * self._merge) for height, width in (p.grid for p in pictures)]
         out = self.body.get_image_features(
-            frames.to(self.model.dtype), torch.tensor(grids, device=self.device), return_dict=True
+            pixels.reshape(len(pixels), -1).to(self.model.dtype), torch.tensor(grids, device=self.device), return_dict=True
         )
         deeper = getattr(out, "deepstack_features", None) or []
         # Copies, for a slice would keep the whole batch in memory.
@@ -93,12 +102,27 @@ class QwenBackbone(Backbone):
 
     def deeper(self, masks: torch.Tensor, seen: Sequence[Seen]) -> dict[str, Any]:
         """Qwen3-VL's DeepStack; nothing for the others."""
-        import torch
-
         if not seen or not seen[0].deeper:
             return {}
         layers = zip(*(each.deeper for each in seen), strict=True)
         return {"visual_pos_masks": masks, "deepstack_visual_embeds": [torch.cat(layer) for layer in layers]}
+
+
+def _see_stills(tower: Any) -> None:
+    """Let a vision tower take patches of one frame.
+
+    A still picture is a film of equal frames, so the convolution's weights can be added up over the frames once: half of
+    the numbers, and a product of two matrices in place of a convolution.
+    """
+    convolution = tower.patch_embed.proj
+    weight = convolution.weight.detach().float().sum(dim=2).flatten(1)
+    still = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=convolution.bias is not None)
+    still.to(convolution.weight.device, convolution.weight.dtype)
+    with torch.no_grad():
+        still.weight.copy_(weight)
+        if convolution.bias is not None:
+            still.bias.copy_(convolution.bias)
+    tower.patch_embed = _Stills(still)
 
 
 def _own_range(settings: dict[str, Any], side: int) -> PixelRange:

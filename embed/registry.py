@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mmseek.config import settings
+from mmseek.models.device import usable_cores
 from mmseek.models.families import Family as _Family
 from mmseek.models.families import load_by_spec, table
 
 if TYPE_CHECKING:
     from mmseek.protocols import Encoder
 
-__all__ = ["FAMILIES", "Family", "load_encoder"]
+__all__ = ["FAMILIES", "Family", "load_encoder", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +164,3 @@ def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
         options=EngineOptions(workers=current.threads or usable_cores()),
     )
     return encoder
-
-
-def usable_cores() -> int:
-    """How many cores this process may use, at most 8: more threads than that do not speed up decoding one stream."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8)

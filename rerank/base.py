@@ -51,6 +51,16 @@ class BatchedReranker(ABC):
             MmseekError: this pair cannot be scored.
         """
 
+    def prepare_all(self, pairs: Sequence[Pair]) -> Iterable[Prepared | MmseekError]:
+        """Prepare the pairs of a window, in their order; what a pair fails with takes its place."""
+        return map(self._prepared, pairs)
+
+    def _prepared(self, pair: Pair) -> Prepared | MmseekError:
+        try:
+            return self.prepare(pair)
+        except MmseekError as error:
+            return error
+
     def plan(self, prepared: Mapping[int, Prepared]) -> Mapping[int, Prepared]:
         """Look at all pairs of a window, by their places, before they are cut into batches; costs may change."""
         return prepared
@@ -82,11 +92,11 @@ class BatchedReranker(ABC):
     def _score_window(self, pairs: Sequence[Pair]) -> list[Scored]:
         outcomes: dict[int, Scored] = {}
         found: dict[int, Prepared] = {}
-        for place, pair in enumerate(pairs):
-            try:
-                found[place] = self.prepare(pair)
-            except MmseekError as error:
-                outcomes[place] = Scored(error=error)
+        for place, prepared_pair in enumerate(self.prepare_all(pairs)):
+            if isinstance(prepared_pair, Prepared):
+                found[place] = prepared_pair
+            else:
+                outcomes[place] = Scored(error=prepared_pair)
         prepared = self.plan(found)
         # The costliest first: if memory runs out it does so at once, and padding is least among equals.
         places = sorted(prepared, key=lambda place: -prepared[place].cost)

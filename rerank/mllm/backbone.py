@@ -100,6 +100,7 @@ class Backbone(ABC):
         self.marks = marks
         self.begins = begins
         self.folder = folder
+        self._last: tuple[str | None, NDArray[np.int64]] = (None, np.empty(0, dtype=np.int64))
         self.picture_token = picture_token(tokenizer, picture_mark, model.config.image_token_id, folder)
         self.special = frozenset(n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special)
         self.max_tokens: int = model.config.get_text_config().max_position_embeddings
@@ -108,6 +109,18 @@ class Backbone(ABC):
     def picture_text(self) -> str:
         """What stands for a picture in a prompt; the mark is repeated once for each visual token."""
         return f"{self.marks[0]}{self.picture_mark}{self.marks[1]}"
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Numbers of the tokens of a text, one for each picture's mark."""
+        return np.asarray(self.tokenizer.encode(text, add_special_tokens=self.begins).ids, dtype=np.int64)
+
+    def beginning(self, text: str) -> NDArray[np.int64]:
+        """The same for a beginning, which the next pair is likely to have too."""
+        last, numbers = self._last
+        if last != text:
+            numbers = self.encode(text)
+            self._last = text, numbers
+        return numbers
 
     @property
     def may_share(self) -> bool:

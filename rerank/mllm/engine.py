@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mmseek._types import Image, Pair, RerankerIdentity, Sent
+from mmseek.errors import MmseekError
 from mmseek.media import MediaLimits, open_image, read_bytes
+from mmseek.models.device import usable_cores
 from mmseek.rerank.base import BatchedReranker, Prepared, cut_batches
 from mmseek.rerank.mllm.caches import ByteCache
 from mmseek.rerank.mllm.reading import Past, read_last
@@ -40,6 +43,7 @@ _GPU_BUDGET: Final = 16384
 _CPU_SEEN: Final = 128
 # A row that stands behind a kept beginning costs memory for it: this many of its tokens count as one.
 _KEPT_PER_TOKEN: Final = 8
+_LEAST_FOR_THREADS: Final = 4
 _MIB: Final = 2**20
 
 
@@ -94,7 +98,7 @@ class MllmReranker(BatchedReranker):
         self._shares = memory.pasts > 0
         self._seen: ByteCache[Seen] = ByteCache(memory.seen)
         self._pasts: ByteCache[Past] = ByteCache(memory.pasts)
-        self._prepared: ByteCache[Picture] = ByteCache(memory.pixels)
+        self._pixels: ByteCache[Picture] = ByteCache(memory.pixels)
 
     @property
     def identity(self) -> RerankerIdentity:
@@ -140,6 +144,13 @@ class MllmReranker(BatchedReranker):
             picture_tokens=tuple(picture.tokens for picture in tokens.pictures),
             tokens=len(tokens),
         )
+
+    def prepare_all(self, pairs: Sequence[Pair]) -> Iterable[Prepared | MmseekError]:
+        """In threads, for pictures are decoded outside of Python; the first alone, so that the query's is there then."""
+        if len(pairs) < _LEAST_FOR_THREADS or not any(pair.document.images for pair in pairs):
+            return super().prepare_all(pairs)
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="pairs") as pool:
+            return [self._prepared(pairs[0]), *pool.map(self._prepared, pairs[1:])]
 
     def plan(self, prepared: Mapping[int, Prepared]) -> Mapping[int, Prepared]:
         """Mark the beginnings that are worth a pass of their own; what follows them is what a pair then costs."""
@@ -248,10 +259,10 @@ class MllmReranker(BatchedReranker):
         known = self._seen.get(key)
         if known is not None:
             return _seen_before(key, known)
-        prepared = self._prepared.get(key)
+        prepared = self._pixels.get(key)
         if prepared is None:
             prepared = self.backbone.prepare(open_image(image, limits=self._limits), image, key)
-            self._prepared.put(key, prepared, _size(prepared))
+            self._pixels.put(key, prepared, _size(prepared))
         return prepared
 
 

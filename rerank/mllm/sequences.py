@@ -101,8 +101,9 @@ def numbered(prompt: Prompt, pictures: Sequence[Picture], backbone: Backbone, fi
         raise InputError(
             f"the text holds {backbone.picture_mark}, which is the model's mark for a picture: take it out"
         )
-    short = _encoded(whole, backbone)
-    shared = _common(short, _encoded(prompt.shared_text(backbone.picture_text), backbone))
+    short = backbone.encode(whole)
+    # Cut where the tokens of the beginning alone are no longer those of the whole: a token may reach over its end.
+    shared = _common(short, backbone.beginning(prompt.shared_text(backbone.picture_text)))
     mark = backbone.picture_token
     counts = np.ones(len(short), dtype=np.int64)
     counts[short == mark] = [picture.tokens for picture in pictures]
@@ -130,10 +131,6 @@ def numbered(prompt: Prompt, pictures: Sequence[Picture], backbone: Backbone, fi
 
 def _joined(parts: Parts, picture: str) -> str:
     return "".join(picture if isinstance(part, Image) else part for part in parts)
-
-
-def _encoded(text: str, backbone: Backbone) -> NDArray[np.int64]:
-    return np.asarray(backbone.tokenizer.encode(text, add_special_tokens=backbone.begins).ids, dtype=np.int64)
 
 
 def _common(one: NDArray[np.int64], two: NDArray[np.int64]) -> int:

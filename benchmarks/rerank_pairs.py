@@ -102,7 +102,7 @@ def make_checkpoint(folder: Path, size: str) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in MARKS])
     prompt = (
-        'Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the '
+        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the "
         'answer can only be "yes" or "no". Given a search query, retrieve relevant candidates that answer the query. '
         "system user assistant yes no a photo of picture showing with some on street red blue boat"
     )
@@ -146,11 +146,7 @@ def pictures(count: int, side: int, seed: int) -> list[Image]:
     """Random pictures of about `side` pixels."""
     drawn = np.random.default_rng(seed)
     return [
-        Image.from_pil(
-            PIL.Image.fromarray(
-                drawn.integers(0, 255, (int(side * h), int(side * w), 3), dtype=np.uint8)
-            )
-        )
+        Image.from_pil(PIL.Image.fromarray(drawn.integers(0, 255, (int(side * h), int(side * w), 3), dtype=np.uint8)))
         for h, w in drawn.uniform(0.7, 1.3, (count, 2))
     ]
 

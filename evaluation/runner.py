@@ -101,7 +101,9 @@ def _reranked(
     tell: Progress,
 ) -> RerankedResult:
     """The same metrics in the reranker's order, and how much each query gains."""
-    judged = score_candidates(data, corpus.ids, {name: each.rows for name, each in found.items()}, reranker, depth, tell)
+    judged = score_candidates(
+        data, corpus.ids, {name: each.rows for name, each in found.items()}, reranker, depth, tell
+    )
     after = _evidence(
         data,
         corpus,
@@ -249,9 +251,7 @@ class _Evidence:
         )
 
 
-def _rank_all(
-    data: Dataset, queries: Encodings, corpus: Encodings, k: int, tell: Progress
-) -> dict[str, Ranked]:
+def _rank_all(data: Dataset, queries: Encodings, corpus: Encodings, k: int, tell: Progress) -> dict[str, Ranked]:
     """The ranking of every query that could be encoded, by its id."""
     row_of = {document_id: row for row, document_id in enumerate(corpus.ids)}
     pools = {query.id: _pool(query, data, row_of) for query in data.queries}

@@ -21,7 +21,7 @@ from mmseek.errors import ConfigError, InputError, MissingExtra
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
-__all__ = ["Calibration", "calibrate", "crossing", "plot", "read_threshold", "save"]
+__all__ = ["Calibration", "calibrate", "check_plot", "crossing", "plot", "read_threshold", "save"]
 
 FORMAT: Final = "mmseek-threshold-1"
 
@@ -73,7 +73,9 @@ def crossing(relevant: FloatArray, irrelevant: FloatArray) -> float:
     apart = kept[0] - kept[1]
     best = int(np.argmax(apart))
     if best == 0 or apart[best] <= 0:
-        raise InputError("relevant documents do not score higher than irrelevant ones: this reranker cannot tell them apart")
+        raise InputError(
+            "relevant documents do not score higher than irrelevant ones: this reranker cannot tell them apart"
+        )
     return float((both[best - 1] + both[best]) / 2)
 
 
@@ -141,6 +143,18 @@ def read_threshold(text: str, identity: RerankerIdentity | None = None) -> float
     return threshold
 
 
+def check_plot() -> None:
+    """Before the work starts.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("the plot of a calibration", "plots") from error
+
+
 def plot(relevant: FloatArray, irrelevant: FloatArray, calibration: Calibration, path: Path) -> None:
     """Draw both distributions and the threshold into a picture file.
 
@@ -148,10 +162,9 @@ def plot(relevant: FloatArray, irrelevant: FloatArray, calibration: Calibration,
         MissingExtra: matplotlib is not installed.
         ConfigError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("the plot of a calibration", "plots") from error
+    check_plot()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     bins = np.linspace(*_range(relevant, irrelevant), 41).tolist()
@@ -161,8 +174,10 @@ def plot(relevant: FloatArray, irrelevant: FloatArray, calibration: Calibration,
     axes.axvline(calibration.threshold, color="black", linestyle="--", label=f"threshold {calibration.threshold:.3f}")
     axes.set_xlabel("score")
     axes.set_ylabel("share of the pairs")
-    axes.set_title(f"{calibration.reranker.partition(':')[0]}: precision {calibration.precision:.2f}, "
-                   f"recall {calibration.recall:.2f}")
+    axes.set_title(
+        f"{calibration.reranker.partition(':')[0]}: precision {calibration.precision:.2f}, "
+        f"recall {calibration.recall:.2f}"
+    )
     axes.legend()
     try:
         figure.savefig(path)

@@ -100,11 +100,15 @@ def _network(folder: Path, device: str) -> Head:
     found: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         with safe_open(file, framework="pt", device=device) as weights:
-            found.update({name: weights.get_tensor(name).float() for name in weights.keys() if name.startswith("score.")})
+            found.update(
+                {name: weights.get_tensor(name).float() for name in weights.keys() if name.startswith("score.")}
+            )
     try:
         (one, bias), (two, offset) = [(found[f"{layer}.weight"], found[f"{layer}.bias"]) for layer in _LAYERS]
     except KeyError as error:
-        raise ModelError(f"{folder} has no layer {error} on its states and is no jina-reranker-m0: check the folder") from error
+        raise ModelError(
+            f"{folder} has no layer {error} on its states and is no jina-reranker-m0: check the folder"
+        ) from error
 
     def head(states: torch.Tensor) -> torch.Tensor:
         inner = torch.relu(torch.nn.functional.linear(states, one, bias))

@@ -33,7 +33,10 @@ QUESTIONS: Final[dict[tuple[Modality, Modality], str]] = {
     ("image", "image"): "Do the two images above show the same?",
     ("image", "image,text"): "Does the above image with its text belong to the image before it?",
     ("image,text", "text"): "Does the above document answer the question about the image?",
-    ("image,text", "image"): "Is the second image above what the first becomes with the change that the query asks for?",
+    (
+        "image,text",
+        "image",
+    ): "Is the second image above what the first becomes with the change that the query asks for?",
     ("image,text", "image,text"): "Does the above image with its text answer the question about the image before it?",
 }
 

@@ -43,9 +43,7 @@ class _FixedSize(Backbone):
         marks: tuple[str, str] = ("", ""),
         begins: bool,
     ) -> None:
-        super().__init__(
-            model, tokenizer, device, picture_mark=mark, marks=marks, begins=begins, folder=folder
-        )
+        super().__init__(model, tokenizer, device, picture_mark=mark, marks=marks, begins=begins, folder=folder)
         file, settings = picture_settings(folder)
         side = model.config.vision_config.image_size
         # InternVL's configuration gives both sides.

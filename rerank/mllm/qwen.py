@@ -87,7 +87,9 @@ class QwenBackbone(Backbone):
         pixels = (values.float() * (1 / 255) - mean) / std
         grids = [(1, height * self._merge, width * self._merge) for height, width in (p.grid for p in pictures)]
         out = self.body.get_image_features(
-            pixels.reshape(len(pixels), -1).to(self.model.dtype), torch.tensor(grids, device=self.device), return_dict=True
+            pixels.reshape(len(pixels), -1).to(self.model.dtype),
+            torch.tensor(grids, device=self.device),
+            return_dict=True,
         )
         deeper = getattr(out, "deepstack_features", None) or []
         # Copies, for a slice would keep the whole batch in memory.

@@ -89,7 +89,9 @@ def read_last(
     chosen = states[torch.arange(len(rows), device=device), last]
     if not keep or cache is None:
         return chosen, []
-    return chosen, [Past([(layer.keys[place], layer.values[place]) for layer in cache.layers]) for place in range(len(rows))]
+    return chosen, [
+        Past([(layer.keys[place], layer.values[place]) for layer in cache.layers]) for place in range(len(rows))
+    ]
 
 
 def _following(rows: Sequence[Tokens], before: Sequence[int], seen: Mapping[bytes, Seen]) -> list[Seen]:

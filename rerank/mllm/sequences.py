@@ -113,9 +113,7 @@ def numbered(prompt: Prompt, pictures: Sequence[Picture], backbone: Backbone, fi
         numbers = fit(numbers)
         shared = min(shared, _common(numbers, np.repeat(short, counts)))
     if len(numbers) > backbone.max_tokens:
-        raise InputError(
-            f"the pair has {len(numbers)} tokens and the model takes {backbone.max_tokens}: shorten it"
-        )
+        raise InputError(f"the pair has {len(numbers)} tokens and the model takes {backbone.max_tokens}: shorten it")
     is_picture = numbers == mark
     positions = backbone.positions(is_picture, [picture.grid for picture in pictures])
     if shared < _LEAST_SHARED or not backbone.may_share:

@@ -282,9 +282,7 @@ def _plain_pictures(
 
         low, high = pixels or (3136, 12544)
         patch = model.config.vision_config.patch_size
-        qwen = Qwen2VLImageProcessorPil(
-            patch_size=patch, size={"shortest_edge": low, "longest_edge": high}, **colours
-        )
+        qwen = Qwen2VLImageProcessorPil(patch_size=patch, size={"shortest_edge": low, "longest_edge": high}, **colours)
         inputs = dict(qwen(images=list(opened), return_tensors="pt"))
         return inputs, [int(grid.prod()) // 4 for grid in inputs["image_grid_thw"]]
     if kind == "llava":

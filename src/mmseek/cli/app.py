@@ -13,7 +13,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, models, rerank, search, serve, verify
+from mmseek.cli import (
+    calibrate,
+    compact,
+    delete,
+    demo,
+    embed,
+    evaluate,
+    index,
+    info,
+    models,
+    rerank,
+    search,
+    serve,
+    verify,
+)
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json
@@ -32,6 +46,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
+app.command("calibrate")(calibrate.calibrate)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_depth",
     "rerank_hits",
     "run_stages",
+    "stage_json",
 ]
 
 DEFAULT_DEPTH: Final = 50
@@ -61,7 +62,7 @@ class Reranking:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and self.threshold != self.threshold:  # noqa: PLR0124 - NaN
+        if self.threshold is not None and self.threshold != self.threshold:
             raise InputError("the threshold is not a number: give one such as 0.5")
         if self.budget is not None and not self.budget > 0:
             raise InputError(f"the rerank budget is a time in seconds and must be above 0, not {self.budget}")
@@ -76,6 +77,17 @@ class StageReport:
     scored: int
     took_ms: float
     complete: bool = True
+
+
+def stage_json(report: StageReport) -> dict[str, Any]:
+    """As `--json` and REST show it."""
+    return {
+        "reranker": report.reranker,
+        "asked": report.asked,
+        "scored": report.scored,
+        "complete": report.complete,
+        "took_ms": round(report.took_ms, 3),
+    }
 
 
 class Reranked(NamedTuple):
@@ -123,9 +135,7 @@ def rerank_hits(reranker: Reranker, query: Query, hits: Sequence[Hit]) -> Rerank
     return run_stages([Stage(reranker, max(len(hits), 1))], query, hits)
 
 
-def run_stages(
-    stages: Sequence[Stage], query: Query, hits: Sequence[Hit], how: Reranking | None = None
-) -> Reranked:
+def run_stages(stages: Sequence[Stage], query: Query, hits: Sequence[Hit], how: Reranking | None = None) -> Reranked:
     """Order the hits by each reranker in turn, each the first of what it finds, and keep `query.k`.
 
     The first reranker orders at least k. Equal scores keep the order that they had. A document that cannot be scored (its
@@ -144,7 +154,9 @@ def run_stages(
     for number, stage in enumerate(stages, start=1):
         depth = max(stage.depth, query.k) if number == 1 else stage.depth
         name = "rerank" if number == len(stages) else f"rerank_{number}"
-        order, report = _one_stage(stage.reranker, query, order, min(depth, len(order)), name, how.fusion, clock, failed)
+        order, report = _one_stage(
+            stage.reranker, query, order, min(depth, len(order)), name, how.fusion, clock, failed
+        )
         reports.append(report)
     kept, below = _at_least(order, how.threshold, bool(stages))
     ranked = (replace(hit, rank=rank) for rank, hit in enumerate(kept[: query.k], start=1))
@@ -170,7 +182,7 @@ class _Clock:
         return min(int(left / a_pair), _LARGEST_PIECE)
 
 
-def _one_stage(  # noqa: PLR0913 - what one stage needs
+def _one_stage(
     reranker: Reranker,
     query: Query,
     hits: Sequence[Hit],
@@ -221,7 +233,9 @@ def _ordered(scored: Sequence[tuple[Hit, float]], name: str, fusion: Fusion | No
         final = [float(score) for score in rerank]
     else:
         first = [hit.score for hit, _ in scored]
-        final = [float(n) for n in (fuse_rrf(first, rerank) if fusion == "rrf" else fuse_weighted(first, rerank, fusion))]
+        final = [
+            float(n) for n in (fuse_rrf(first, rerank) if fusion == "rrf" else fuse_weighted(first, rerank, fusion))
+        ]
     return [
         replace(scored[place][0], score=final[place], scores={**scored[place][0].scores, name: rerank[place]})
         for place in select(final)
@@ -234,8 +248,6 @@ def _at_least(hits: Sequence[Hit], threshold: float | None, reranked: bool) -> t
         return list(hits), 0
     least = np.float32(threshold)  # scores are float32: 0.7 is then at least 0.7
     kept = [
-        hit
-        for hit in hits
-        if np.float32(hit.scores.get("rerank", float("-inf")) if reranked else hit.score) >= least
+        hit for hit in hits if np.float32(hit.scores.get("rerank", float("-inf")) if reranked else hit.score) >= least
     ]
     return kept, len(hits) - len(kept)

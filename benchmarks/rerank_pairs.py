@@ -1,11 +1,11 @@
 """Seconds to rerank 100 candidates with pictures: mmseek beside one pair at a time, and beside plain batches.
 
-The model is a random Qwen3-VL of a tiny size, made here: what is measured is how the work is arranged, with the prompt, the
-head and the pictures the same on all paths. `pair at a time` is what the published code does: each pair is one whole
-forward pass, and the query's picture is seen anew for every candidate. `plain batches` is the same work in batches,
-nothing kept.
+The model is a random Qwen3-VL of a tiny size, made here: what is measured is how the work is arranged, with the prompt,
+the head and the pictures the same on all paths. `pair at a time` is what the published code does: each pair is one
+whole forward pass, and the query's picture is seen anew for every candidate. `plain batches` is the same work in batches,
+nothing kept. `mmseek, seen before` is the next query over the same candidates.
 
-    python benchmarks/rerank_pairs.py [--candidates 100] [--rounds 3] [--query-pictures 0 1] [--device cpu] [--size tiny]
+    python benchmarks/rerank_pairs.py [--candidates 100] [--rounds 3] [--query-pictures 0 1] [--size tiny]
 
 `--size 2b` is the shape of Qwen3-VL-Reranker-2B, for a GPU.
 """
@@ -222,7 +222,7 @@ def main() -> None:
 def measure(ours: Any, original: Original, query_pictures: int, options: argparse.Namespace, console: Console) -> None:
     """One table: a query with so many pictures."""
     kind = type(ours)
-    plain = kind(ours.backbone, ours._head, identity=ours.identity, memory=Memory(0, 0, 0))
+    plain = kind(ours.backbone, ours.head, identity=ours.identity, memory=Memory(0, 0, 0))
     query = Content.of(*pictures(query_pictures, options.query_side, 1), "a photo of some red boat on a street")
     documents = [
         Content.of(picture, "a picture showing a boat") for picture in pictures(options.candidates, options.side, 2)
@@ -232,7 +232,7 @@ def measure(ours: Any, original: Original, query_pictures: int, options: argpars
     bench = SideBySide("mmseek")
     scores: dict[str, np.ndarray] = {}
     for _ in range(options.rounds):
-        fresh = kind(ours.backbone, ours._head, identity=ours.identity)  # nothing kept from the round before
+        fresh = kind(ours.backbone, ours.head, identity=ours.identity)  # nothing kept from the round before
         for name, work in {
             "mmseek": lambda fresh=fresh: fresh.score(query, documents),
             "plain batches": lambda: plain.score(query, documents),

@@ -1,8 +1,8 @@
 """An adaptive threshold: where the scores of relevant and of irrelevant documents cross, kept in a file with its plot.
 
 RagVL (arXiv 2407.21439) takes the crossing of the two distributions on a development split. The share of relevant
-documents at or above a threshold minus that of irrelevant ones is largest where the two densities cross, so that is where the
-threshold is put: half way between the two scores around it, with no bandwidth to choose.
+documents at or above a threshold minus that of irrelevant ones is largest where the two densities cross, so that is
+where the threshold is put: half way between the two scores around it, with no bandwidth to choose.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ def crossing(relevant: FloatArray, irrelevant: FloatArray) -> float:
     apart = kept[0] - kept[1]
     best = int(np.argmax(apart))
     if best == 0 or apart[best] <= 0:
-        raise InputError(
-            "relevant documents do not score higher than irrelevant ones: this reranker cannot tell them apart"
-        )
+        raise InputError("relevant documents score no higher than irrelevant ones: take another reranker")
     return float((both[best - 1] + both[best]) / 2)
 
 
@@ -138,7 +136,7 @@ def read_threshold(text: str, identity: RerankerIdentity | None = None) -> float
         raise InputError(f"{text} holds no threshold: make one with mmseek calibrate") from error
     if identity is not None and fingerprint != identity.fingerprint:
         raise InputError(
-            f"the threshold of {text} was found for {found.get('reranker')} and not for {identity.spec}: calibrate again"
+            f"the threshold of {text} is for {found.get('reranker')} and not for {identity.spec}: calibrate again"
         )
     return threshold
 

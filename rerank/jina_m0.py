@@ -42,7 +42,7 @@ _LAYERS: Final = ("score.0", "score.2")
 
 
 class JinaM0Reranker(MllmReranker):
-    """A score from 0 to 1. A side with pictures and text, which the original does not have, is the pictures, then the text."""
+    """A score from 0 to 1. Of a side with pictures and text, which the original does not have, pictures come first."""
 
     max_tokens = MAX_TOKENS
 
@@ -100,9 +100,8 @@ def _network(folder: Path, device: str) -> Head:
     found: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         with safe_open(file, framework="pt", device=device) as weights:
-            found.update(
-                {name: weights.get_tensor(name).float() for name in weights.keys() if name.startswith("score.")}
-            )
+            names = [name for name in weights.keys() if name.startswith("score.")]  # noqa: SIM118 - it is no dict
+            found.update({name: weights.get_tensor(name).float() for name in names})
     try:
         (one, bias), (two, offset) = [(found[f"{layer}.weight"], found[f"{layer}.bias"]) for layer in _LAYERS]
     except KeyError as error:

@@ -1,7 +1,7 @@
 """`mm-embed-zero-shot`: MM-Embed's second stage (arXiv 2411.02571, section 4.3), LLaVA-NeXT asked True or False.
 
-No training: the model is asked whether query and candidate belong together, in words that fit the task, and the score is
-the softmax over the logits of `True` and `False`, its first entry. The paper gives the question for captions and
+No training: the model is asked whether query and candidate belong together, in words that fit the task, and the score
+is the softmax over the logits of `True` and `False`, its first entry. The paper gives the question for captions and
 pictures; those for the other kinds of pairs are in the same form, and an instruction replaces them.
 """
 
@@ -36,7 +36,7 @@ QUESTIONS: Final[dict[tuple[Modality, Modality], str]] = {
     (
         "image,text",
         "image",
-    ): "Is the second image above what the first becomes with the change that the query asks for?",
+    ): "Is the second image above the first one with the change that the query asks for?",
     ("image,text", "image,text"): "Does the above image with its text answer the question about the image before it?",
 }
 

@@ -1,8 +1,8 @@
 """`monoqwen`: MonoQwen2-VL, Qwen2-VL with a LoRA adapter that says True or False of a page and a query.
 
-The page is first, so it is kept for the next query. The model was trained on pictures of pages; a document's text, and a
-query's pictures, which it was not trained on, stand where its reader would look for them: the text after the page, the
-pictures after the query.
+The page is first, so it is kept for the next query. The model was trained on pictures of pages; a document's text, and
+a query's pictures, which it was not trained on, stand where its reader would look for them: the text after the page,
+the pictures after the query.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class MonoQwenReranker(MllmReranker):
 
 
 def load(spec: Spec, *, device: str | None) -> MonoQwenReranker:
-    """Load `monoqwen:HUB_ID[@REVISION]` or `monoqwen:FOLDER`: an adapter, merged into the base it names, or a whole model.
+    """Load `monoqwen:HUB_ID[@REVISION]` or `monoqwen:FOLDER`: an adapter and its base, or a whole model.
 
     Raises:
         ModelError: the checkpoint is missing, of another kind or not whole.

@@ -36,7 +36,7 @@ FAMILIES: Final[Mapping[str, Family]] = table(
     ),
     Family(
         name="ragllava",
-        summary="RagVL: is this picture, with its caption, relevant to the question? LLaVA, LLaVA-NeXT, InternVL, Qwen-VL",
+        summary="RagVL: is this picture, with its caption, relevant to the question? LLaVA, InternVL, Qwen-VL",
         modalities=_ALL,
         needs="a model: ragllava:FOLDER or ragllava:HUB_ID, in transformers' own format",
         takes_instruction=True,

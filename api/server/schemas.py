@@ -29,9 +29,7 @@ class SearchBody(_Body):
     candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
     filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
     mode: SearchMode = Field("dense", description="by vector, by words, or by both; without words always by vector")
-    rerank: bool | None = Field(
-        None, description="whether the rerankers order the hits; as the server does if not given"
-    )
+    rerank: bool | None = Field(None, description="whether the rerankers order the hits; if not given, they do")
     threshold: float | None = Field(
         None, allow_inf_nan=False, description="leave hits with a lower score out; the list may end empty"
     )

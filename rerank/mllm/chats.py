@@ -16,8 +16,10 @@ __all__ = ["QWEN2_SYSTEM", "chat", "turns"]
 QWEN2_SYSTEM: Final = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 _CHATML: Final = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 _VICUNA: Final = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: ",
+    (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: "
+    ),
     " ASSISTANT:",
 )
 _MISTRAL: Final = ("[INST] ", " [/INST]")

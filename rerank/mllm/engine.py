@@ -1,8 +1,8 @@
 """One forward pass a pair, cheaply: pictures are seen once, and what pairs begin with in common is read once.
 
-The language model is called with embeddings, into which the states of pictures are put, so the vision tower's output can
-be kept. A beginning that several pairs share (the query, where the prompt has it first) is read by itself; its keys and
-values stand before each of the rests. Where the document is first its beginning is kept for the next query.
+The language model is called with embeddings, into which the states of pictures are put, so the vision tower's output
+can be kept. A beginning that several pairs share (the query, where the prompt has it first) is read by itself; its keys
+and values stand before each of the rests. Where the document is first its beginning is kept for the next query.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class MllmReranker(BatchedReranker):
     ) -> None:
         memory = memory or Memory.of(backbone.device)
         self.backbone = backbone
-        self._head = head
+        self.head = head
         self._identity = identity
         self._limits = limits or MediaLimits()
         self._document_first = document_first
@@ -146,7 +146,7 @@ class MllmReranker(BatchedReranker):
         )
 
     def prepare_all(self, pairs: Sequence[Pair]) -> Iterable[Prepared | MmseekError]:
-        """In threads, for pictures are decoded outside of Python; the first alone, so that the query's is there then."""
+        """In threads, for pictures are decoded outside of Python; the first alone: then the query's is there."""
         if len(pairs) < _LEAST_FOR_THREADS or not any(pair.document.images for pair in pairs):
             return super().prepare_all(pairs)
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="pairs") as pool:
@@ -196,7 +196,7 @@ class MllmReranker(BatchedReranker):
             if row.reuse:
                 beginning = past.first(row.shared)
                 self._pasts.put(row.key, beginning, beginning.bytes)
-        scores: FloatArray = self._head(states.float()).float().cpu().numpy()
+        scores: FloatArray = self.head(states.float()).float().cpu().numpy()
         return scores
 
     def answer_logits(self, tokens: Tokens) -> FloatArray:
@@ -205,7 +205,7 @@ class MllmReranker(BatchedReranker):
 
         with torch.inference_mode():
             states, _ = read_last(self.backbone, [tokens], self._look([tokens]), None, keep=False)
-            logits: FloatArray = self._head(states.float()).float().cpu().numpy()[0]
+            logits: FloatArray = self.head(states.float()).float().cpu().numpy()[0]
         return logits
 
     def _read_beginnings(self, payloads: Sequence[Tokens], seen: Mapping[bytes, Seen]) -> dict[bytes, Past]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["CLASSES", "answers_head", "load_backbone", "load_family"]
 
 CLASSES: Final = {**qwen.CLASSES, **llava.CLASSES}
-_FIXED: Final = {"llava": LlavaBackbone, "llava_next": LlavaNextBackbone, "internvl": InternVLBackbone}
+_FIXED: Final[dict[str, Callable[..., Backbone]]] = {
+    "llava": LlavaBackbone,
+    "llava_next": LlavaNextBackbone,
+    "internvl": InternVLBackbone,
+}
 
 Family = TypeVar("Family", bound=MllmReranker)
 

@@ -113,8 +113,8 @@ class QwenBackbone(Backbone):
 def _see_stills(tower: Any) -> None:
     """Let a vision tower take patches of one frame.
 
-    A still picture is a film of equal frames, so the convolution's weights can be added up over the frames once: half of
-    the numbers, and a product of two matrices in place of a convolution.
+    A still picture is a film of equal frames, so the convolution's weights can be added up over the frames once: half
+    of the numbers, and a product of two matrices in place of a convolution.
     """
     convolution = tower.patch_embed.proj
     weight = convolution.weight.detach().float().sum(dim=2).flatten(1)
@@ -129,7 +129,8 @@ def _see_stills(tower: Any) -> None:
 
 def _own_range(settings: dict[str, Any], side: int) -> PixelRange:
     """The range of pixels that a checkpoint's own processor keeps to."""
-    size = settings.get("size") if isinstance(settings.get("size"), dict) else {}
+    size = settings.get("size")
+    size = size if isinstance(size, dict) else {}
     least = settings.get("min_pixels") or size.get("shortest_edge") or 4 * side**2
     most = settings.get("max_pixels") or size.get("longest_edge") or 16384 * side**2
     return PixelRange(int(least), int(most))

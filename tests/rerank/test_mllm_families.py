@@ -1,4 +1,4 @@
-"""Every family on a random checkpoint made here: its prompt byte for byte, and the scores of plain transformers calls."""
+"""Every family on a random checkpoint made here: its prompt byte for byte, the scores of plain transformers calls."""
 
 from __future__ import annotations
 
@@ -104,6 +104,7 @@ def test_mm_embed_zero_shot(tiny_vlm: Make, draw: Draw, plain_logits: Any) -> No
     reranker = load(f"mm-embed-zero-shot:{folder}")
     one, two_ = draw(90, 60), draw(40, 90)
     daily = "Does the above daily-life image match the caption? True or False"
+    changed = "Is the second image above the first one with the change that the query asks for? True or False"
     text, other = Content.of("a boat"), Content.of("a red boat")
     for pair, words in [
         (Pair(text, Content.of(one)), f"<image>\nCaption: a boat\n{daily}"),
@@ -114,8 +115,7 @@ def test_mm_embed_zero_shot(tiny_vlm: Make, draw: Draw, plain_logits: Any) -> No
         ),
         (
             Pair(Content.of(one, "in blue"), Content.of(two_)),
-            "<image>\nQuery: in blue\n<image>\nIs the second image above what the first becomes with the change that "
-            "the query asks for? True or False",
+            f"<image>\nQuery: in blue\n<image>\n{changed}",
         ),
         (
             Pair(Content.of(one), Content.of(two_), "Same street? True or False"),
@@ -330,7 +330,7 @@ FAMILIES = [
 def test_the_clever_way_is_the_plain_way(tiny_vlm: Make, draw: Draw, family: str, kind: str) -> None:
     """Pictures kept, beginnings shared, batches: against one pair at a time with nothing kept."""
     clever = load(f"{family}:{tiny_vlm(kind)}")
-    plain = type(clever)(clever.backbone, clever._head, identity=clever.identity, memory=Memory(0, 0, 0))
+    plain = type(clever)(clever.backbone, clever.head, identity=clever.identity, memory=Memory(0, 0, 0))
     queries = [Content.of("what is on the sea?", draw(56, 56)), Content.of("is it a dog, or is it one of the two?")]
     documents = [
         Content.of(draw(90, 60), "a red boat"),

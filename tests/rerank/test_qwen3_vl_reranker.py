@@ -101,7 +101,7 @@ def test_the_prompt_byte_for_byte() -> None:
 
 
 def test_a_long_text_is_cut_and_the_end_of_the_prompt_stays(reranker: Qwen3VLReranker) -> None:
-    short = Qwen3VLReranker(reranker.backbone, reranker._head, identity=reranker.identity)
+    short = Qwen3VLReranker(reranker.backbone, reranker.head, identity=reranker.identity)
     short.max_tokens = 200
     long = Pair(Content.of("a dog"), Content.of("a cat " * 400))
     tokens = short.prepare(long).payload.numbers

@@ -36,8 +36,8 @@ def calibrate(
 ) -> None:
     """Find the score from which a reranker's documents count as relevant.
 
-    The first hits of every query of a dataset are scored. The threshold is where the scores of relevant and of irrelevant
-    ones cross. Take a split that is used for nothing else.
+    The first hits of every query of a dataset are scored. The threshold is where the scores of relevant and of
+    irrelevant ones cross. Take a split that is used for nothing else.
 
     \b
     mmseek calibrate -d data/scifact --split train -r cross-encoder:my-model -o threshold.json --plot threshold.png

@@ -100,9 +100,7 @@ def note_reranking(result: SearchResult) -> None:
     for stage in result.stages:
         if not stage.complete:
             scored = f"{stage.scored} of {count(stage.asked, 'hit')}"
-            say(
-                f"note: the time was over when {one_line(stage.reranker)} had scored {scored}; the rest keep their order"
-            )
+            say(f"note: the time was over when {one_line(stage.reranker)} had scored {scored}; the rest follow")
     if result.below and result.hits:
         say(f"note: {count(result.below, 'hit')} did not reach the threshold")
 

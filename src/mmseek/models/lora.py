@@ -62,7 +62,7 @@ def merge(model: Any, folder: Path) -> None:
         raise ModelError(f"{path} holds more, or other, weights than pairs of LoRA's: only plain LoRA is merged")
     with torch.no_grad():
         for name in names:
-            weight = _target(modules, name, folder).weight
+            weight: torch.Tensor = _target(modules, name, folder).weight
             down, up = (halves[f"{name}.lora_{half}.weight"].float() for half in "AB")
             change = (up @ down) * scale
             if change.shape != weight.shape:
@@ -84,7 +84,7 @@ def _scale(config: Mapping[str, Any], folder: Path) -> float:
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _target(modules: Mapping[str, Any], name: str, folder: Path) -> torch.nn.Module:
+def _target(modules: Mapping[str, Any], name: str, folder: Path) -> Any:
     """The module that an adapter's name means: releases of transformers put other names before the same layers."""
     path = name.removeprefix("base_model.").removeprefix("model.")
     parts = path.split(".")
@@ -92,8 +92,7 @@ def _target(modules: Mapping[str, Any], name: str, folder: Path) -> torch.nn.Mod
         ending = ".".join(parts[start:])
         found = [module for key, module in modules.items() if key == ending or key.endswith(f".{ending}")]
         if len(found) == 1:
-            module: torch.nn.Module = found[0]
-            return module
+            return found[0]
         if found:
             break
     raise ModelError(f"{folder} changes {path}, which its base model does not have: check which model it was made for")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -138,16 +138,16 @@ def rerank_hits(reranker: Reranker, query: Query, hits: Sequence[Hit]) -> Rerank
 def run_stages(stages: Sequence[Stage], query: Query, hits: Sequence[Hit], how: Reranking | None = None) -> Reranked:
     """Order the hits by each reranker in turn, each the first of what it finds, and keep `query.k`.
 
-    The first reranker orders at least k. Equal scores keep the order that they had. A document that cannot be scored (its
-    picture is gone, say) comes after all that can, without a `rerank` score of its own, and what no reranker came to
-    follows as it was: the `score` of both is that of the hit before them. Scores of rerankers before the last are kept
-    as `rerank_1`, `rerank_2`.
+    The first reranker orders at least k. Equal scores keep the order that they had. A document that cannot be scored
+    (its picture is gone, say) comes after all that can, without a `rerank` score of its own, and what no reranker came
+    to follows as it was: the `score` of both is that of the hit before them. Scores of rerankers before the last are
+    kept as `rerank_1`, `rerank_2`.
 
     Raises:
         MmseekError: not one document could be scored; the first reason.
     """
     how = how or Reranking()
-    clock = _Clock(how.budget)
+    clock = _Clock(how.budget, time.perf_counter())
     failed: dict[str, MmseekError] = {}
     reports: list[StageReport] = []
     order = list(hits)
@@ -168,7 +168,7 @@ class _Clock:
     """Says how many more pairs fit into the time."""
 
     budget: float | None
-    began: float = field(default_factory=time.perf_counter)
+    began: float
 
     def piece(self, a_pair: float | None) -> int | None:
         """How many pairs to score next; None for all, 0 if the time is over."""
@@ -229,13 +229,13 @@ def _score(reranker: Reranker, query: Query, hits: Sequence[Hit], clock: _Clock)
 def _ordered(scored: Sequence[tuple[Hit, float]], name: str, fusion: Fusion | None) -> list[Hit]:
     """Hits by their scores, or by what fusion makes of these and those of the first stage."""
     rerank = [score for _, score in scored]
+    before = [hit.score for hit, _ in scored]
     if fusion is None or not scored:
-        final = [float(score) for score in rerank]
+        final = rerank
+    elif fusion == "rrf":
+        final = [float(each) for each in fuse_rrf(before, rerank)]
     else:
-        first = [hit.score for hit, _ in scored]
-        final = [
-            float(n) for n in (fuse_rrf(first, rerank) if fusion == "rrf" else fuse_weighted(first, rerank, fusion))
-        ]
+        final = [float(each) for each in fuse_weighted(before, rerank, fusion)]
     return [
         replace(scored[place][0], score=final[place], scores={**scored[place][0].scores, name: rerank[place]})
         for place in select(final)

@@ -2,8 +2,8 @@
 
 The model is a random Qwen3-VL of a tiny size, made here: what is measured is how the work is arranged, with the prompt,
 the head and the pictures the same on all paths. `pair at a time` is what the published code does: each pair is one
-whole forward pass, and the query's picture is seen anew for every candidate. `plain batches` is the same work in batches,
-nothing kept. `mmseek, seen before` is the next query over the same candidates.
+whole forward pass, and the query's picture is seen anew for every candidate. `plain batches` is the same work in
+batches, nothing kept. `mmseek, seen before` is the next query over the same candidates.
 
     python benchmarks/rerank_pairs.py [--candidates 100] [--rounds 3] [--query-pictures 0 1] [--size tiny]
 

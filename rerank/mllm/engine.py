@@ -40,7 +40,7 @@ Head = Callable[["torch.Tensor"], "torch.Tensor"]
 _CPU_BUDGET: Final = 1024
 _GPU_BUDGET: Final = 16384
 # Visual tokens that are seen at once; on a CPU few, so that what is between two layers stays in its cache.
-_CPU_SEEN: Final = 128
+_CPU_SEEN: Final = 256
 # A row that stands behind a kept beginning costs memory for it: this many of its tokens count as one.
 _KEPT_PER_TOKEN: Final = 8
 _LEAST_FOR_THREADS: Final = 4

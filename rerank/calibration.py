@@ -74,7 +74,9 @@ def crossing(relevant: FloatArray, irrelevant: FloatArray) -> float:
     best = int(np.argmax(apart))
     if best == 0 or apart[best] <= 0:
         raise InputError("relevant documents score no higher than irrelevant ones: take another reranker")
-    return float((both[best - 1] + both[best]) / 2)
+    # As a float32, like the scores: between two neighbours there may be nothing, and then it is the upper one.
+    middle = float(np.float32((both[best - 1] + both[best]) / 2))
+    return middle if middle > both[best - 1] else float(both[best])
 
 
 def calibrate(

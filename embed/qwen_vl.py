@@ -11,7 +11,6 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object
 from mmseek.models.device import pick_device
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
 from mmseek.models.spec import Spec
+from mmseek.models.vlm import colours, load_model, load_tokenizer, picture_settings
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -54,8 +54,6 @@ IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105 - a token of text
 _WINDOW: Final = 64
 
 _CONFIG: Final = "config.json"
-_PICTURES: Final = "preprocessor_config.json"
-_PROCESSOR: Final = "processor_config.json"
 _TOKENIZER: Final = "tokenizer.json"
 
 PaddingSide = Literal["left", "right"]
@@ -319,82 +317,3 @@ def load_checkpoint(
 def engine_options(options: EngineOptions) -> EngineOptions:
     """The engine's options for prepared pictures of megabytes; the model runs in one lane, on all cores."""
     return replace(options, window=min(options.window, _WINDOW), lanes=1)
-
-
-def load_model(folder: Path, class_name: str, device: str) -> Any:
-    """A model of transformers without its head: float32, on CUDA bfloat16.
-
-    Args:
-        folder: of the checkpoint.
-        class_name: of the class in transformers, with the head.
-        device: a torch device.
-
-    Raises:
-        ModelError: it cannot be read or is not whole.
-    """
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    try:
-        model, report = getattr(transformers, class_name).from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
-    missing = {key for key in report["missing_keys"] if not key.startswith("lm_head.")}
-    lacking = sorted(missing | {key for key, *_ in report["mismatched_keys"]})
-    if lacking:
-        raise ModelError(f"{folder} lacks {len(lacking)} of the weights, {lacking[0]} among them: get it again")
-    # The class with the head reads every naming of the weights that was ever published; the one without does not.
-    return model.model.to(device).eval()
-
-
-def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
-    """`tokenizer.json` with its own post-processor, cutting after `max_tokens` if that is given.
-
-    Raises:
-        ModelError: the file is missing or cannot be read.
-    """
-    # Read as it is: transformers builds its own and would leave out a post-processor that appends a token.
-    from tokenizers import Tokenizer
-
-    path = folder / _TOKENIZER
-    json_object(path)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise ModelError(f"{path} is not a tokenizer that can be read: get the checkpoint again") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    if max_tokens is not None:
-        tokenizer.enable_truncation(max_tokens)
-    return tokenizer
-
-
-def picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
-    inner = json_object(folder / _PROCESSOR, missing_ok=True).get("image_processor")
-    if isinstance(inner, dict):
-        return folder / _PROCESSOR, inner
-    return folder / _PICTURES, json_object(folder / _PICTURES)
-
-
-def colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
-    """Three numbers, one a colour, of the picture settings that `path` holds.
-
-    Raises:
-        ModelError: they are not there.
-    """
-    values = settings.get(key)
-    if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, int | float) for value in values):
-        raise ModelError(f"{path} has no {key} of three numbers: get the checkpoint again")
-    return tuple(float(value) for value in values)

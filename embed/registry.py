@@ -4,46 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.config import settings
 from mmseek.errors import SpecError
+from mmseek.models.device import usable_cores
+from mmseek.models.families import Family as _Family
+from mmseek.models.families import load_parsed, table
 from mmseek.models.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
-    from mmseek._types import Modality
     from mmseek.protocols import Encoder, MultiVectorEncoder
 
-__all__ = ["FAMILIES", "Family", "load_encoder", "load_multi_vector_encoder"]
+__all__ = ["FAMILIES", "Family", "load_encoder", "load_multi_vector_encoder", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """What `mmseek models` shows of a family, and how it is loaded.
+class Family(_Family):
+    """A family of encoders. Its loader is called as
+    `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
 
     Args:
-        name: as written in specs.
-        summary: one line.
-        modalities: what it encodes.
         dim: length of its vectors; None if the model decides.
         licence: of the weights.
-        needs: what must be there besides mmseek itself, for people.
-        takes_instruction: whether an instruction changes its vectors.
-        loader: `module:function`, imported when it is loaded; called as
-            `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
         multi_vector: whether it gives a vector for each token and so a `MultiVectorEncoder`.
     """
 
-    name: str
-    summary: str
-    modalities: tuple[Modality, ...]
     dim: int | None
     licence: str
-    needs: str
-    takes_instruction: bool
-    loader: str
     multi_vector: bool = False
 
 
@@ -232,7 +220,7 @@ _ROWS = (
     ),
 )
 
-FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})
+FAMILIES: Final[Mapping[str, Family]] = table(*_ROWS)
 
 
 def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
@@ -288,19 +276,11 @@ def _loaded(spec: Spec, device: str | None) -> Any:
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 
-    module, _, function = FAMILIES[spec.family].loader.partition(":")
     current = settings()
-    return getattr(import_module(module), function)(
+    return load_parsed(
         spec,
+        FAMILIES,
         device=device,
         limits=MediaLimits.from_settings(current),
         options=EngineOptions(workers=current.threads or usable_cores()),
     )
-
-
-def usable_cores() -> int:
-    """How many cores this process may use, at most 8: more threads than that do not speed up decoding one stream."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8)

@@ -29,6 +29,11 @@ class SearchBody(_Body):
     candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
     filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
     mode: SearchMode = Field("dense", description="by vector, by words, or by both; without words always by vector")
+    rerank: bool | None = Field(None, description="whether the rerankers order the hits; if not given, they do")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="leave hits with a lower score out; the list may end empty"
+    )
+    explain: bool = Field(False, description="tell of each hit where it was before and what the reranker was sent")
 
 
 class DocumentsBody(_Body):
@@ -43,6 +48,34 @@ class IdsBody(_Body):
     ids: list[str] = Field(min_length=1)
 
 
+class SentAnswer(BaseModel):
+    """What a reranker's model read: the text, and how many tokens each picture and all have."""
+
+    prompt: str
+    picture_tokens: list[int]
+    tokens: int | None
+
+
+class ExplainAnswer(BaseModel):
+    """Where a hit was before reranking, its scores, what was sent, and its share of the time."""
+
+    first_rank: int
+    first_score: float
+    scores: dict[str, float]
+    sent: SentAnswer | None
+    took_ms: float
+
+
+class StageAnswer(BaseModel):
+    """How far a reranker got."""
+
+    reranker: str
+    asked: int
+    scored: int
+    complete: bool
+    took_ms: float
+
+
 class HitAnswer(BaseModel):
     """One hit; `document` is an item whose pictures are addresses of this service."""
 
@@ -51,6 +84,7 @@ class HitAnswer(BaseModel):
     score: float
     scores: dict[str, float]
     document: dict[str, Any]
+    explain: ExplainAnswer | None = None
 
 
 class SearchAnswer(BaseModel):
@@ -58,6 +92,8 @@ class SearchAnswer(BaseModel):
 
     hits: list[HitAnswer]
     took_ms: float
+    rerankers: list[StageAnswer] | None = None
+    below_threshold: int | None = None
 
 
 class FailureAnswer(BaseModel):

@@ -239,3 +239,18 @@ class RerankerIdentity:
 
     def __str__(self) -> str:
         return f"{self.spec} ({self.fingerprint[:12]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a reranker's model reads of one pair.
+
+    Args:
+        prompt: the text, one mark for each picture.
+        picture_tokens: how many tokens each picture has, in order.
+        tokens: how many there are in all, those of pictures included; None if it is not known.
+    """
+
+    prompt: str
+    picture_tokens: tuple[int, ...] = ()
+    tokens: int | None = None

@@ -17,6 +17,7 @@ from mmseek._types import (
     Pair,
     RerankerIdentity,
     Scored,
+    Sent,
 )
 
 if TYPE_CHECKING:
@@ -104,6 +105,19 @@ class Reranker(Protocol):
 
     def stream(self, pairs: Iterable[Pair]) -> Iterator[Scored]:
         """Score any number of pairs in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A reranker that tells what its model reads of a pair."""
+
+    def sent(self, pair: Pair) -> Sent:
+        """Prompt and sizes.
+
+        Raises:
+            MmseekError: the pair cannot be scored.
+        """
         ...
 
 

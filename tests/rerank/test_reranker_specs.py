@@ -39,7 +39,7 @@ def test_a_folder_may_hold_an_at_sign(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("nothing", "where FAMILY is one of cross-encoder, late-interaction, qwen3-vl-reranker"),
+        ("nothing", "where FAMILY is one of cross-encoder, jina-m0, lamra"),
         ("nothing:x", "unknown reranker 'nothing:x'"),
         ("", "unknown reranker ''"),
         ("cross-encoder", "write cross-encoder:HUB_ID or cross-encoder:FOLDER"),

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mmseek.cli import (
+    calibrate,
     compact,
     copy,
     delete,
@@ -47,6 +48,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
+app.command("calibrate")(calibrate.calibrate)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)

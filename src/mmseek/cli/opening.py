@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -91,22 +91,22 @@ def open_retriever(
     *,
     device: str | None,
     mode: Literal["read", "write"] = "read",
-    rerank: str | None = None,
-    rerank_depth: int = 50,
+    rerank: Sequence[str] = (),
+    rerank_depth: Sequence[int] | None = None,
 ) -> Iterator[Retriever]:
-    """A collection, the encoder that it names and a reranker. The collection is first: it opens quickly or fails early.
+    """A collection, the encoder that it names and rerankers. The collection is first: it opens quickly or fails early.
 
     Raises:
-        InputError: the depth is below 1.
+        InputError: a depth is below 1, or there are more depths than rerankers.
     """
     from mmseek.index import open_collection
 
     with closing(open_collection(place, mode=mode)) as collection:
-        reranker = None if rerank is None else load_scorer(rerank, device)
+        rerankers = [load_scorer(spec, device) for spec in rerank]
         encoder = load(collection.info().encoder.spec, device)
         from mmseek.pipeline import Retriever
 
-        yield Retriever(encoder, collection, reranker, rerank_depth)
+        yield Retriever(encoder, collection, rerankers, rerank_depth)
 
 
 @contextmanager
@@ -141,9 +141,9 @@ def open_for_indexing(
         yield encoder, existing
 
 
-def note_unused_instruction(spec: str, instruction: str | None, *, rerank: str | None = None) -> None:
-    """Say so if neither the encoder nor the reranker can follow the instruction that was given."""
-    if instruction is None or (rerank is not None and _reranker_follows(rerank)):
+def note_unused_instruction(spec: str, instruction: str | None, *, rerank: Sequence[str] = ()) -> None:
+    """Say so if neither the encoder nor a reranker can follow the instruction that was given."""
+    if instruction is None or any(map(_reranker_follows, rerank)):
         return
     from mmseek.embed import FAMILIES, parse_spec
 

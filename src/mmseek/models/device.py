@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 
-__all__ = ["free_cached_memory", "is_out_of_memory", "pick_device", "use_one_core"]
+__all__ = ["free_cached_memory", "is_out_of_memory", "pick_device", "usable_cores", "use_one_core"]
 
 
 _THREADS = threading.Lock()
@@ -63,3 +64,9 @@ def use_one_core() -> None:
         restore = threading.Thread(target=torch.set_num_threads, args=(before,))
         restore.start()
         restore.join()
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, at most 8: more threads than that do not speed up decoding one stream."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)

@@ -49,6 +49,16 @@ class WriterLock:
         os.close(self._fd)
 
 
+class BorrowedLock(WriterLock):
+    """The right to write to a folder that the caller holds already, and will give back itself."""
+
+    def __init__(self) -> None:
+        """Nothing is locked."""
+
+    def release(self) -> None:
+        """Nothing is given back."""
+
+
 if sys.platform == "win32":
 
     def acquire(fd: int) -> None:

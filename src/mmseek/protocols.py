@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from mmseek._stored import StoredBatch
 from mmseek._types import (
     Content,
     Document,
@@ -161,6 +162,18 @@ class Collection(Protocol):
 
     def documents(self) -> Iterator[Document]:
         """All documents, in the order in which they were stored."""
+        ...
+
+    def export(self, batch: int) -> Iterator[StoredBatch]:
+        """All documents with their vectors, at most `batch` at a time, in the order in which they were stored.
+
+        What one iteration gives is one state of the collection, and pictures that the collection keeps come as bytes,
+        so another collection of the same encoder can take the batches as they are.
+        """
+        ...
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The stored vectors (dim,) of these ids; unknown ids are left out."""
         ...
 
     def search(

@@ -13,7 +13,25 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, models, rerank, search, serve, verify
+from mmseek.cli import (
+    alias,
+    compact,
+    delete,
+    demo,
+    duplicates,
+    embed,
+    evaluate,
+    exchange,
+    index,
+    info,
+    models,
+    reembed,
+    rerank,
+    search,
+    serve,
+    snapshot,
+    verify,
+)
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json
@@ -36,6 +54,13 @@ app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
+app.command("export")(exchange.export)
+app.command("import")(exchange.import_)
+app.command("alias")(alias.alias)
+app.command("reembed")(reembed.reembed)
+app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)

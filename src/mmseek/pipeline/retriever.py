@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Container
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
+from mmseek._types import Content, Document, GroupBy, Hit, Image, Query, SearchMode, Weighted
 from mmseek.embed import load_encoder
 from mmseek.errors import EncoderMismatch, InputError, MmseekError
 from mmseek.index import open_collection
-from mmseek.pipeline.hybrid import run_query
 from mmseek.pipeline.indexing import index_corpus
+from mmseek.pipeline.mixing import wanted_content
+from mmseek.pipeline.querying import run_query
 from mmseek.pipeline.report import IndexReport, Progress
 from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth, rerank_hits
 from mmseek.protocols import Collection, Encoder, Reranker
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 Mode = Literal["read", "write", "create"]
+
+_NOT_GIVEN = (None, None, 10, None, "dense", None, None)  # what `search` takes for its own arguments beside a Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,10 @@ class Retriever:
         candidates: Container[str] | None = None,
         mode: SearchMode = "dense",
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+        also: Sequence[Weighted] = (),
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        group_by: GroupBy | None = None,
     ) -> SearchResult:
         """The k nearest documents of a query; with a reranker, the best k of the nearest in its order.
 
@@ -151,6 +158,10 @@ class Retriever:
             candidates: if given, only these ids are ranked.
             mode: `dense`: by vector; `lexical`: in words; `hybrid`: both, fused. Without words it is always by vector.
             filter: a condition on metadata, for example `year >= 2020 and tags contains "map"`.
+            also: more texts and pictures with weights, below 0 to keep away from them.
+            like: ids of documents to be near to.
+            unlike: ids of documents to be far from.
+            group_by: `parent`: at most one document, the best, of each parent.
 
         Raises:
             InputError: there is nothing to search for, k is below 1, or the filter cannot be read.
@@ -165,9 +176,17 @@ class Retriever:
                 candidates=None if candidates is None else frozenset(candidates),
                 mode=mode,
                 filter=filter,
+                also=tuple(also),
+                like=tuple(like),
+                unlike=tuple(unlike),
+                group_by=group_by,
             )
-        elif (image, instruction, k, candidates, mode, filter) != (None, None, 10, None, "dense", None) or exclude:
+        elif (image, instruction, k, candidates, mode, filter, group_by) != _NOT_GIVEN or any(
+            (exclude, also, like, unlike)
+        ):
             raise InputError("a Query says everything itself: give nothing else beside it")
+        if self.reranker is not None and query.is_mixed:
+            wanted_content(query)  # refused before anything is encoded
         wide = query if self.reranker is None else replace(query, k=max(query.k, self.rerank_depth))
         hits, timings = run_query(wide, self.encoder, self.collection)
         result = SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
@@ -202,7 +221,8 @@ class Retriever:
 
 def _reranked(reranker: Reranker, query: Query, first: SearchResult) -> SearchResult:
     began = time.perf_counter()
-    hits, unscored = rerank_hits(reranker, query, first.hits)
+    asked = replace(query, content=wanted_content(query)) if query.is_mixed else query
+    hits, unscored = rerank_hits(reranker, asked, first.hits)
     took = (time.perf_counter() - began) * 1000
     return SearchResult(hits, first.took_ms + took, {**first.timings, "rerank": took}, unscored)
 

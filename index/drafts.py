@@ -45,7 +45,11 @@ def draft_folder(target: Path, *, keep_lock: bool = True) -> Iterator[Path]:
         make_folder(target.parent)
         draft.mkdir(exist_ok=True)
         # The lock stands inside and goes with the folder, so that a killed run holds nothing.
-        right = lock.WriterLock(draft)
+        try:
+            right = lock.WriterLock(draft)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     try:
         with storage_errors(target):
             _empty(draft, keep=lock.NAME)

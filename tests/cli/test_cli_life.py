@@ -22,7 +22,9 @@ def test_export_and_import(cli: Cli, collection: Path, tmp_path: Path) -> None:
     assert (done.code, done.document) == (0, {"imported": 3, "unchanged": 0, "documents": 3})
     assert cli("import", tmp_path / "out", "-c", tmp_path / "two", "--json").document["unchanged"] == 3
     assert cli("verify", "-c", tmp_path / "two").code == 0
-    found = [cli("search", "a red bike", "-c", each, "--json").document["hits"] for each in (collection, tmp_path / "two")]
+    found = [
+        cli("search", "a red bike", "-c", each, "--json").document["hits"] for each in (collection, tmp_path / "two")
+    ]
     assert found[0] == found[1]
     assert "exists already" in cli("export", "-c", collection, "-o", tmp_path / "out").error
     assert "no export" in cli("import", tmp_path / "absent", "-c", tmp_path / "two").error

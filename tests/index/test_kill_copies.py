@@ -19,7 +19,7 @@ from mmseek.index.exchange import export_collection, import_collection, read_exp
 
 PROGRAM = Path(__file__).with_name("copying_program.py")
 IDENTITY = EncoderIdentity("mini", "f" * 64, 8)
-KILLS = 6
+KILLS = 4
 
 
 def killed(what, source, target, step):

@@ -74,7 +74,9 @@ def test_a_flipped_bit_in_each_file(folder, tmp_path, name):
         path = place / name
         path = path if path.is_file() else next(path.rglob("*.png"))
         whole = bytearray(path.read_bytes())
-        whole[chance.randrange(min(len(whole), 150) if path.suffix == ".json" else len(whole))] ^= 1 << chance.randrange(8)
+        whole[chance.randrange(min(len(whole), 150) if path.suffix == ".json" else len(whole))] ^= (
+            1 << chance.randrange(8)
+        )
         path.write_bytes(whole)
         try:
             report = repair_collection(place)

@@ -15,7 +15,9 @@ WORDS = [f"word {n}" for n in range(30)]
 @pytest.fixture
 def retriever(collection, encoder):
     made = Retriever(encoder, collection)
-    made.add(Document(f"d{n}", Content.of(text), {"n": n}, f"p{n % 7}" if n % 5 else None) for n, text in enumerate(WORDS))
+    made.add(
+        Document(f"d{n}", Content.of(text), {"n": n}, f"p{n % 7}" if n % 5 else None) for n, text in enumerate(WORDS)
+    )
     return made
 
 

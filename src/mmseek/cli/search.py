@@ -42,9 +42,7 @@ def search(
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(
-            "--also", metavar="TEXT:WEIGHT", help="One more text; below 0: keep away. Again for more."
-        ),
+        typer.Option("--also", metavar="TEXT:WEIGHT", help="One more text; below 0: keep away. Again for more."),
     ] = None,
     also_image: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""From a query to its hits: its vector, the search by vector, in words or by both, and the grouping of what is found."""
+"""From a query to its hits: by vector, in words or by both, and one for each parent if that is asked for."""
 
 from __future__ import annotations
 

@@ -80,8 +80,10 @@ def test_a_flipped_bit_in_each_file(folder, tmp_path, name):
         path.write_bytes(whole)
         try:
             report = repair_collection(place)
-        except CollectionError as error:  # then nothing was changed
-            assert name in {"mmseek.json", "documents.sqlite"}, error
+        except CollectionError:
+            report = None
+        if report is None:  # then nothing was changed
+            assert name in {"mmseek.json", "documents.sqlite"}
             assert path.read_bytes() == whole
             continue
         assert report.problems
@@ -222,9 +224,10 @@ def test_what_is_no_collection_is_not_touched(tmp_path):
 
 def test_not_while_a_writer_writes(folder):
     (folder / "head.json").unlink()
-    with open_collection(folder, mode="write"), pytest.raises(CollectionLocked):
+    with open_collection(folder, mode="write"):
         (folder / "head.json").unlink(missing_ok=True)
-        repair_collection(folder)
+        with pytest.raises(CollectionLocked):
+            repair_collection(folder)
 
 
 def test_a_repair_that_was_killed_before_its_last_rename(folder, tmp_path):

@@ -90,12 +90,11 @@ def test_snapshots_while_a_writer_writes_and_compacts(tmp_path, identity):
         for number in range(6):
             try:
                 take_snapshot(place, tmp_path / str(number))
-            except CorruptCollection as error:  # pictures that compactions took away, three times in a row
-                assert "is missing" in str(error)
+            except CorruptCollection:  # pictures that compactions took away, three times in a row
                 assert not (tmp_path / str(number)).exists()
                 continue
             with open_collection(tmp_path / str(number)) as copy:
-                found = list(copy.export(100))[0]
+                found = next(iter(copy.export(100)))
                 assert copy.verify().ok
             assert len(found) == GROUP
             (version,) = {document.metadata["version"] for document in found.documents}
@@ -171,16 +170,17 @@ def test_a_full_disk_at_each_step_leaves_nothing(folder, tmp_path, name, monkeyp
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(fd)
 
+        said = ""
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", failing)
             try:
                 take_snapshot(folder, tmp_path / name)
             except StorageError as error:
-                assert "full" in str(error)
-                failed += 1
-                if not (tmp_path / name).exists():  # the last sync comes after the rename
-                    assert {path.name for path in tmp_path.iterdir()} == {"collection"}
-                    continue
-        break
+                said = str(error)
+        if (tmp_path / name).exists():  # the last sync comes after the rename
+            break
+        assert "full" in said
+        assert {path.name for path in tmp_path.iterdir()} == {"collection"}
+        failed += 1
     assert failed > 5
     assert verify_collection(folder).ok

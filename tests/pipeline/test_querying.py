@@ -135,7 +135,7 @@ def test_groups_deep_behind_one_large_parent(collection, encoder):
     collection.upsert(pages, np.repeat(near, 200, axis=0))
     collection.upsert([Document(f"o{n}", Content.of("o"), parent_id=f"q{n}") for n in range(5)], far)
     found = retriever.search("query", k=4, group_by="parent")
-    assert [hit.document.parent_id for hit in found][0] == "book"
+    assert found.hits[0].document.parent_id == "book"
     assert len({hit.document.parent_id for hit in found}) == 4
 
 

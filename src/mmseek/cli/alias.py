@@ -19,10 +19,10 @@ def alias(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a collection a second name that can be turned to another one; without --to, say what it stands for.
+    """Give a collection a second name that can be turned to another.
 
-    Every verb takes an alias as --collection. It is turned at an instant: a search gets the one or the other
-    collection. A server goes on with the one that it has open until it is started again.
+    Without --to, say what it stands for. Every verb takes an alias as --collection. It is turned at an instant: a
+    search gets the one or the other collection. A server keeps the one that it has open until it is started again.
     """
     with verb_output(as_json) as out:
         from rich.text import Text

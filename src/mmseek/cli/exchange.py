@@ -17,10 +17,10 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a collection as Parquet tables, its pictures, and a manifest with checksums.
+    """Write a collection as Parquet tables and pictures.
 
-    One state of the collection is written, whoever writes to it meanwhile. Pictures that came as files stay where they
-    are.
+    A manifest has the checksums. One state of the collection is written, whoever writes to it meanwhile. Pictures that
+    came as files stay where they are.
     """
     with verb_output(as_json) as out:
         from rich.text import Text
@@ -39,10 +39,10 @@ def import_(
     collection: CollectionOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Store an exported collection, vectors included, so nothing is encoded.
+    """Store an exported collection, vectors included.
 
-    The collection is made if there is none; one that is there must be of the same encoder. A stopped run is resumed by
-    running it again.
+    Nothing is encoded. The collection is made if there is none; one that is there must be of the same encoder. A
+    stopped run is resumed by running it again.
     """
     with verb_output(as_json) as out:
         from rich.text import Text

@@ -30,9 +30,10 @@ def reembed(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Encode a collection anew with another encoder, beside the old one, and turn its alias to the new one.
+    """Encode a collection anew with another encoder, beside the old one.
 
-    The old collection stays in use meanwhile and is kept. A stopped run is resumed by running it again.
+    An alias is turned to the new one when that is whole. The old collection stays in use meanwhile and is kept. A
+    stopped run is resumed by running it again.
 
     \b
     mmseek alias photos --to photos.index

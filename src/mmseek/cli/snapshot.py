@@ -18,10 +18,10 @@ def snapshot(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a collection as it is at this instant, while others go on writing to it.
+    """Copy a collection while others write to it.
 
-    The copy is a collection itself: open it where it is, or make one of a .tar with `mmseek restore`. It is read back
-    and checked before it appears under its name.
+    The copy is of one state, and a collection itself: open it where it is, or make one of a .tar with `mmseek restore`.
+    It is read back and checked before it appears under its name.
     """
     with verb_output(as_json) as out:
         from rich.text import Text

@@ -80,6 +80,8 @@ def salvage(ledger: Path, segments: Segments, assets: AssetStore) -> Salvage:
             seen += 1
             living.discard(values[0])
             _judge(values, trusted, assets, found)
+        # A damaged index of ids may have let one in twice: the later row is the one that was written last.
+        found.good = sorted({each[0].id: each for each in found.good}.values(), key=lambda each: each[0].row)
         names = _ids(sql)
         found.lost += sorted({names[row] for row in living if row in names} - {record.id for record, _ in found.good})
         found.unreadable = len([row for row in living if row not in names])

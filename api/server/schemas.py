@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmseek._types import SearchMode
+from mmseek._types import GroupBy, SearchMode
 
 _PICTURE = "a data: URI like data:image/png;base64,..."
 
@@ -15,14 +15,23 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SearchBody(_Body):
-    """A query of text, a picture or both; or of `content`, parts in order."""
-
+class _ContentBody(_Body):
     text: str | None = None
     image: str | None = Field(None, description=_PICTURE)
     content: list[dict[str, Any]] | None = Field(
         None, description='parts {"type": "text", "text": ...} and {"type": "image", "image": data URI}'
     )
+
+
+class WeightedBody(_ContentBody):
+    """One more part of a query, with its weight."""
+
+    weight: float = Field(1.0, allow_inf_nan=False, description="below 0: keep away from it; never 0")
+
+
+class SearchBody(_ContentBody):
+    """A query of text, a picture or both; or of `content`, parts in order."""
+
     instruction: str | None = Field(None, description="what to look for, to encoders that can use it")
     k: int = Field(10, ge=1, strict=True, description="how many hits")
     exclude: list[str] = Field(default_factory=list, description="ids that are never ranked")
@@ -34,6 +43,12 @@ class SearchBody(_Body):
         None, allow_inf_nan=False, description="leave hits with a lower score out; the list may end empty"
     )
     explain: bool = Field(False, description="tell of each hit where it was before and what the reranker was sent")
+    also: list[WeightedBody] = Field(
+        default_factory=list, max_length=64, description="more texts and pictures, weighted"
+    )
+    like: list[str] = Field(default_factory=list, description="ids of documents to be near to")
+    unlike: list[str] = Field(default_factory=list, description="ids of documents to be far from")
+    group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
 
 
 class DocumentsBody(_Body):

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmseek import errors
-from mmseek._types import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit, Image, Query, Text
+from mmseek._types import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit, Image, Query, Text, Weighted
 from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "Query",
     "Retriever",
     "Text",
+    "Weighted",
     "__version__",
     "errors",
     "load_encoder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Modality: TypeAlias = Literal["text", "image", "image,text"]
 SearchMode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+GroupBy: TypeAlias = Literal["parent"]
 Role: TypeAlias = Literal["query", "document"]
 
 
@@ -136,6 +138,24 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighted:
+    """One more thing that a query asks for, or with a weight below 0 asks to keep away from.
+
+    Raises:
+        InputError: the weight is 0 or not finite, or there is neither text nor picture.
+    """
+
+    content: Content
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight) or not self.weight:
+            raise InputError(f"a weight is a finite number and not 0, not {self.weight!r}")
+        if self.content.is_empty:
+            raise InputError("a weighted part of the query has neither text nor image: give at least one")
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What is searched for.
 
@@ -147,6 +167,14 @@ class Query:
         candidates: if given, only these ids are ranked.
         mode: by vector, by words (BM25), or by both. A query without words is always searched by vector.
         filter: a condition on metadata; only documents that it holds for are ranked. See `mmseek.filters`.
+        also: more texts and pictures, each with its weight; `content` itself has the weight 1.
+        like: ids of documents to be near to; they are not ranked themselves.
+        unlike: ids of documents to be far from; they are not ranked themselves.
+        group_by: `parent`: only the best document of each parent is ranked, so k hits are of k parents. A document
+            without a parent stands for itself.
+
+    Raises:
+        InputError: a field has a value that it cannot have, or there is nothing to search for.
     """
 
     content: Content
@@ -156,14 +184,27 @@ class Query:
     candidates: frozenset[str] | None = None
     mode: SearchMode = "dense"
     filter: str | None = None
+    also: tuple[Weighted, ...] = ()
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    group_by: GroupBy | None = None
 
     def __post_init__(self) -> None:
+        if self.group_by not in {None, "parent"}:
+            raise InputError(f"hits are grouped by parent or not at all, not by {self.group_by!r}")
         if self.mode not in {"dense", "lexical", "hybrid"}:
             raise InputError(f"a search is dense, lexical or hybrid, not {self.mode!r}")
         if self.k < 1:
             raise InputError(f"k is the number of hits and must be at least 1, not {self.k}")
-        if self.content.is_empty:
+        if self.mode == "lexical" and (self.like or self.unlike):
+            raise InputError("documents to be like or unlike are compared by vector: search dense or hybrid")
+        if self.content.is_empty and not (self.also or self.like or self.unlike):
             raise InputError("the query has neither text nor image: give at least one")
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its vector is made of more than its content."""
+        return bool(self.also or self.like or self.unlike)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from mmseek._stored import StoredBatch
 from mmseek._types import (
     Content,
     Document,
@@ -201,18 +202,6 @@ class VerifyReport:
         return not self.problems
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    """Documents as a collection holds them, with their vectors, float32 (n, dim), and their digests.
-
-    A digest is None where none was stored. Pictures that the collection keeps are given by their path in it.
-    """
-
-    documents: tuple[Document, ...]
-    vectors: FloatArray
-    digests: tuple[str | None, ...]
-
-
 @runtime_checkable
 class Collection(Protocol):
     """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash."""
@@ -251,11 +240,18 @@ class Collection(Protocol):
         ...
 
     def export(self, batch: int = 256) -> Iterator[StoredBatch]:
-        """All documents with vectors and digests, in the order in which they were stored, at most `batch` at a time.
+        """All documents with their vectors, at most `batch` at a time, in the order in which they were stored.
+
+        What one iteration gives is one state of the collection, and pictures that the collection keeps come as bytes,
+        so another collection of the same encoder can take the batches as they are.
 
         Raises:
             InputError: `batch` is below 1.
         """
+        ...
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The stored vectors (dim,) of these ids; unknown ids are left out."""
         ...
 
     def search(

@@ -14,19 +14,24 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mmseek.cli import (
+    alias,
     calibrate,
     compact,
     copy,
     delete,
     demo,
+    duplicates,
     embed,
     evaluate,
+    exchange,
     index,
     info,
     models,
+    reembed,
     rerank,
     search,
     serve,
+    snapshot,
     tune,
     verify,
 )
@@ -55,6 +60,13 @@ app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
 app.command("copy")(copy.copy)
 app.command("tune")(tune.tune)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
+app.command("export")(exchange.export)
+app.command("import")(exchange.import_)
+app.command("alias")(alias.alias)
+app.command("reembed")(reembed.reembed)
+app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)

@@ -10,6 +10,7 @@ import typer
 
 from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, collection_path, writable_file, write_text
 from mmseek.cli.output import count, one_line, say, verb_output
+from mmseek.cli.queries import Wishes, build_query
 from mmseek.cli.reranking import (
     DepthsOption,
     RerankersOption,
@@ -19,12 +20,11 @@ from mmseek.cli.reranking import (
     reranking_of,
     show_explained,
 )
-from mmseek.errors import InputError, MediaNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmseek._types import Document, Hit, Query, SearchMode
+    from mmseek._types import Document, Hit, Query
     from mmseek.pipeline.explaining import Explanation
 
 
@@ -47,6 +47,24 @@ def search(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="ID", help="Never rank this id. May be given again.")
     ] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option("--candidate", metavar="ID", help="Rank only this id. May be given again.")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="TEXT:WEIGHT", help="One more text; below 0: keep away. Again for more."),
+    ] = None,
+    also_image: Annotated[
+        list[str] | None,
+        typer.Option("--also-image", metavar="FILE:WEIGHT", help="One more picture, with a weight. Again for more."),
+    ] = None,
+    like: Annotated[
+        list[str] | None, typer.Option("--like", metavar="ID", help="Near to this document. May be given again.")
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option("--unlike", metavar="ID", help="Far from this document. May be given again.")
+    ] = None,
+    group: Annotated[bool, typer.Option("--group", help="Only the best document of each parent.")] = False,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,
     rerank_fusion: Annotated[
@@ -85,11 +103,19 @@ def search(
     mmseek search "a red bicycle" -c my.index
     mmseek search --image photo.jpg -c my.index
     mmseek search "the same in blue" --image photo.jpg -c my.index --html found.html
+    mmseek search "red shoes" --also "leather:-0.3" --like shoe-17 -c my.index
     """
     with verb_output(as_json) as out:
         place = collection_path(collection)
         query = build_query(
-            text, image, instruction=instruction, k=k, exclude=exclude or (), mode=mode.value, condition=condition
+            text,
+            image,
+            instruction=instruction,
+            k=k,
+            exclude=exclude or (),
+            mode=mode.value,
+            condition=condition,
+            wishes=Wishes(candidate, also or (), also_image or (), like or (), unlike or (), group=group),
         )
         if html is not None:
             writable_file(html, "--html")
@@ -112,42 +138,6 @@ def search(
 
             write_text(html, render_results(query, result.hits, title=_title(query), took_ms=result.took_ms))
             say(f"wrote {html}")
-
-
-def build_query(
-    text: str | None,
-    image: Path | None,
-    *,
-    instruction: str | None,
-    k: int,
-    exclude: Sequence[str],
-    mode: SearchMode = "dense",
-    condition: str | None = None,
-) -> Query:
-    """The query of words and a picture file: the picture first, as in items.
-
-    Raises:
-        InputError: there is neither.
-        MediaNotFound: the picture is not there.
-    """
-    from mmseek._types import Content, Query
-
-    if text is not None and not text.strip():
-        text = None
-    if text is None and image is None:
-        raise InputError("there is nothing to search for: give a text, --image FILE, or both")
-    if image is not None and not image.is_file():
-        raise MediaNotFound(f"--image {image} is not a file: give the path of a picture")
-    # The absolute path, so that a page can be written anywhere.
-    parts = [part for part in (None if image is None else image.absolute(), text) if part is not None]
-    return Query(
-        Content.of(*parts),
-        instruction=instruction,
-        k=k,
-        exclude=frozenset(exclude),
-        mode=mode,
-        filter=condition,
-    )
 
 
 def hit_document(hit: Hit, explanation: Explanation | None = None) -> dict[str, Any]:
@@ -205,4 +195,4 @@ def _caption(document: Document) -> str:
 
 def _title(query: Query) -> str:
     words = one_line(query.content.text, 80)
-    return words or "Hits for a picture"
+    return words or ("Hits for a picture" if query.content.images else "Hits for a mixed query")

@@ -11,14 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
+from mmseek._types import Content, Document, GroupBy, Hit, Image, Query, SearchMode, Weighted
 from mmseek.embed import load_encoder
 from mmseek.errors import EncoderMismatch, InputError, MmseekError
 from mmseek.index import open_collection
 from mmseek.pipeline.encoders import check_one_vector
 from mmseek.pipeline.explaining import Explanation, explain
-from mmseek.pipeline.hybrid import run_query
 from mmseek.pipeline.indexing import index_corpus
+from mmseek.pipeline.mixing import wanted_content
+from mmseek.pipeline.querying import run_query
 from mmseek.pipeline.report import IndexReport, Progress
 from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.reranking import Reranking, Stage, StageReport, as_stages, run_stages
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 Mode = Literal["read", "write", "create"]
+
+_NOT_GIVEN = (None, None, 10, None, "dense", None, None)  # what `search` takes for its own arguments beside a Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,10 @@ class Retriever:
         candidates: Container[str] | None = None,
         mode: SearchMode = "dense",
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+        also: Sequence[Weighted] = (),
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        group_by: GroupBy | None = None,
         rerank: bool = True,
         reranking: Reranking | None = None,
         explain: bool = False,
@@ -175,6 +182,10 @@ class Retriever:
             candidates: if given, only these ids are ranked.
             mode: `dense`: by vector; `lexical`: in words; `hybrid`: both, fused. Without words it is always by vector.
             filter: a condition on metadata, for example `year >= 2020 and tags contains "map"`.
+            also: more texts and pictures with weights, below 0 to keep away from them.
+            like: ids of documents to be near to.
+            unlike: ids of documents to be far from.
+            group_by: `parent`: at most one document, the best, of each parent.
             rerank: whether the rerankers are asked, if there are any.
             reranking: threshold, fusion and time of this search, in place of the retriever's own.
             explain: whether each hit comes with what the rerankers were sent.
@@ -192,10 +203,18 @@ class Retriever:
                 candidates=None if candidates is None else frozenset(candidates),
                 mode=mode,
                 filter=filter,
+                also=tuple(also),
+                like=tuple(like),
+                unlike=tuple(unlike),
+                group_by=group_by,
             )
-        elif (image, instruction, k, candidates, mode, filter) != (None, None, 10, None, "dense", None) or exclude:
+        elif (image, instruction, k, candidates, mode, filter, group_by) != _NOT_GIVEN or any(
+            (exclude, also, like, unlike)
+        ):
             raise InputError("a Query says everything itself: give nothing else beside it")
         stages = self.stages if rerank else ()
+        if stages and query.is_mixed:
+            wanted_content(query)  # refused before anything is encoded
         wide = replace(query, k=max(query.k, stages[0].depth)) if stages else query
         hits, timings = run_query(wide, self.encoder, self.collection)
         first = SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
@@ -233,7 +252,8 @@ def _reranked(
 ) -> SearchResult:
     """What the rerankers and the threshold make of the hits of the first stage."""
     began = time.perf_counter()
-    found = run_stages(stages, query, first.hits, how)
+    asked = replace(query, content=wanted_content(query)) if stages and query.is_mixed else query
+    found = run_stages(stages, asked, first.hits, how)
     took = (time.perf_counter() - began) * 1000 if stages else 0.0
     return SearchResult(
         hits=found.hits,
@@ -242,7 +262,7 @@ def _reranked(
         unscored=found.unscored,
         stages=found.stages,
         below=found.below,
-        explained=explain(query, first.hits, found.hits, stages, found.stages) if explaining else {},
+        explained=explain(asked, first.hits, found.hits, stages, found.stages) if explaining else {},
     )
 
 

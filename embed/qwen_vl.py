@@ -23,7 +23,7 @@ from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
-from mmseek.models.device import pick_device
+from mmseek.models.device import pick_device, pick_dtype
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
 from mmseek.models.spec import Spec
 
@@ -264,7 +264,7 @@ class QwenVLEncoder(EngineEncoder):
 def load_checkpoint(
     spec: Spec, *, device: str | None, models: Mapping[str, str], recipe: str, max_tokens: int
 ) -> Checkpoint:
-    """Load a model from its folder or the hub: float32, on CUDA bfloat16; scaled dot product attention; no remote code.
+    """Load a model from its folder or the hub: scaled dot product attention, no remote code, see `pick_dtype`.
 
     Args:
         spec: which model.
@@ -318,7 +318,7 @@ def engine_options(options: EngineOptions) -> EngineOptions:
 
 
 def load_model(folder: Path, class_name: str, device: str) -> Any:
-    """A model of transformers without its head: float32, on CUDA bfloat16.
+    """A model of transformers without its head, in the precision that `pick_dtype` gives.
 
     Args:
         folder: of the checkpoint.
@@ -328,15 +328,13 @@ def load_model(folder: Path, class_name: str, device: str) -> Any:
     Raises:
         ModelError: it cannot be read or is not whole.
     """
-    import torch
     import transformers
     from safetensors import SafetensorError
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     try:
         model, report = getattr(transformers, class_name).from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=pick_dtype(device),
             attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,

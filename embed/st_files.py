@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mmseek.errors import ModelError
 from mmseek.models.checkpoints import json_object, pickle_refused
+from mmseek.models.device import pick_dtype
 
 __all__ = ["load_model", "model_files"]
 
@@ -41,28 +42,30 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def load_model(folder: Path, *, device: str) -> Any:
-    """The `SentenceTransformer` of a folder that `model_files` has seen, in float32. Nothing is fetched.
+    """The `SentenceTransformer` of a folder that `model_files` has seen, in float32 unless `asked_precision` says otherwise.
+
+    Nothing is fetched.
 
     Raises:
         ModelError: it cannot be loaded, or needs code of its own.
     """
-    import torch
     from sentence_transformers import SentenceTransformer
 
+    dtype = pick_dtype(device, usual="float32")
     try:
         model = SentenceTransformer(
             str(folder),
             device=device,
             trust_remote_code=False,
             local_files_only=True,
-            model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
     except Exception as error:  # each kind of module raises errors of its own
         if "trust_remote_code" in str(error):
             raise _code_refused(folder, "its configuration asks for it") from error
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
-    return model.float().eval()
+    return model.to(dtype).eval()
 
 
 def _module_folders(folder: Path) -> list[Path]:

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     offline: bool = Field(False, description="true or false")
     max_image_bytes: ByteSize = Field(ByteSize(MAX_IMAGE_BYTES), ge=1, description="a size such as 64MiB or 67108864")
     max_image_pixels: int = Field(MAX_IMAGE_PIXELS, ge=1, description="a whole number of at least 1")
+    embedding_cache_bytes: ByteSize = Field(
+        ByteSize(1024**3), ge=1024**2, description="a size of at least 1MiB, such as 4GiB"
+    )
     threads: int = Field(0, ge=0, le=1024, description="a whole number from 0 (all cores) to 1024")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:NUMBER"

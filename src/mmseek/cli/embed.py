@@ -12,7 +12,7 @@ import typer
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.lines import Lines, check_files, report_failures
 from mmseek.cli.opening import DEFAULT_ENCODER, load
-from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption
+from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, OutputType, PrecisionOption
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
 from mmseek.cli.reports import show_failures
@@ -26,19 +26,26 @@ if TYPE_CHECKING:
 def embed(
     items: Annotated[Path, typer.Argument(metavar="ITEMS.jsonl", help="One item a line.", show_default=False)],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.npy", help="float32, one row an item.", show_default=False)
+        Path, typer.Option("--output", "-o", metavar="OUT.npy", help="One row an item.", show_default=False)
     ],
     encoder: EncoderOption = DEFAULT_ENCODER,
     truncate_dim: Annotated[
         int | None, typer.Option("--truncate-dim", metavar="D", help="Keep the first D dimensions, of length 1 again.")
     ] = None,
+    dtype: Annotated[
+        OutputType, typer.Option("--dtype", help="Of the rows; int8 keeps the direction only, binary one bit a number.")
+    ] = "float32",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep vectors on disk and take them from there.")
+    ] = False,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Encode the items of a JSONL file into a .npy file.
 
-    The rows are in input order, float32, of length 1. An item may carry "role": "query" (default "document") and
-    "instruction".
+    The rows are in input order, of length 1 unless --dtype says otherwise. An item may carry "role": "query" (default
+    "document") and "instruction".
 
     A line that cannot be used has no row: it is named with its reason on stderr and in OUT.npy.failures.jsonl, its
     number is in "failed_lines" of --json, the rest goes on, and the exit code is 1. If no line can be used, nothing is
@@ -49,16 +56,19 @@ def embed(
 
         check_files(items, output, "items")
         began = time.monotonic()
-        model = load(encoder, device)
+        asked = {"precision": None if precision == "auto" else precision, "cache": cache}
+        model = load(encoder, device, **{name: value for name, value in asked.items() if value})
         dim = _kept(model, truncate_dim)
         source = _Source(items)
-        rows = _write_rows(source, model, output, dim)
+        rows = _write_rows(source, model, output, dim, dtype)
         report = report_failures(source.failures, output)
         out.json(
             {
                 "output": str(output),
                 "rows": rows,
                 "dim": dim,
+                "dtype": dtype,
+                **_from_cache(model),
                 "encoder": model.identity.spec,
                 "fingerprint": model.identity.fingerprint,
                 "failed": len(source.failures),
@@ -108,26 +118,45 @@ def _kept(model: Encoder, truncate_dim: int | None) -> int:
     if not 1 <= truncate_dim <= dim:
         raise InputError(f"--truncate-dim {truncate_dim} must be between 1 and {dim}, what {model.identity.spec} gives")
     if truncate_dim < dim:
-        say("note: cut vectors find less, unless the encoder was trained to be cut (mini was not)")
+        _warn_of_cutting(model.identity.spec.partition(":")[0], truncate_dim)
     return truncate_dim
 
 
-def _write_rows(source: _Source, model: Encoder, output: Path, dim: int) -> int:
+def _warn_of_cutting(family: str, dim: int) -> None:
+    from mmseek.embed.published import MATRYOSHKA
+
+    least = MATRYOSHKA.get(family)
+    if family == "st":
+        say("note: cut vectors find less, unless the model was trained to be cut: its page says so")
+    elif least is None:
+        say(f"note: cut vectors find less: {family} was not trained to be cut")
+    elif dim < least:
+        say(f"note: cut vectors find less: {family} was trained to be cut down to {least} dimensions, not to {dim}")
+
+
+def _from_cache(model: Encoder) -> dict[str, int]:
+    """How many items were and were not in the cache, if there is one."""
+    hits, misses = getattr(model, "hits", None), getattr(model, "misses", None)
+    return {} if hits is None or misses is None else {"cached": hits, "encoded": misses}
+
+
+def _write_rows(source: _Source, model: Encoder, output: Path, dim: int, dtype: OutputType) -> int:
     """Encode everything into the file and return how many rows it has.
 
     Raises:
         InputError: not one item could be used; nothing was written.
     """
     from mmseek.cli.rows import RowWriter
+    from mmseek.embed.output import DTYPES, quantised, row_shape
 
-    with RowWriter(output, dim) as writer, Meter("encoding") as meter:
+    with RowWriter(output, *row_shape(dim, dtype), DTYPES[dtype]) as writer, Meter("encoding") as meter:
         for answer in model.stream(source.requests()):
             vector, error = _truncated(answer.vector, dim), answer.error
             if vector is None and error is None:
                 error = ItemError("the encoder gave no usable vector")
             source.answered(error)
             if vector is not None and error is None:
-                writer.add(vector)
+                writer.add(quantised(vector, dtype))
             meter.update(writer.rows + len(source.failures), len(source.failures))
         source.settle()
         if writer.rows == 0:

@@ -27,6 +27,7 @@ from mmseek.embed.qwen_vl import (
 )
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.spec import Spec, absolute
@@ -211,20 +212,19 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
     chosen = pick_device(device)
-    folder = find_checkpoint(spec)
+    whole, adapter = split_adapter(spec)
+    folder = find_checkpoint(whole)
     kind = json_object(folder / "config.json").get("model_type")
     if kind != "llava_next":
         raise ModelError(f"{folder} is a {kind} model, and e5-v runs llava_next: use another family")
-    model = load_model(folder, "LlavaNextForConditionalGeneration", chosen)
+    model = load_model(folder, "LlavaNextForConditionalGeneration", chosen, adapter)
     tokenizer = load_tokenizer(folder, None)
     if tokenizer.token_to_id(IMAGE_TOKEN) != model.config.image_token_id:
         raise ModelError(f"the tokenizer of {folder} does not know {IMAGE_TOKEN} as the model does: get it again")
     pictures_file, pictures = picture_settings(folder)
     side = model.config.vision_config.image_size
-    fingerprint = files_sha256(
-        [*weight_files(folder), folder / "config.json", folder / "tokenizer.json", pictures_file],
-        recipe=f"e5-v {RECIPE_VERSION}",
-    )
+    files = [*weight_files(folder), folder / "config.json", folder / "tokenizer.json", pictures_file]
+    fingerprint = adapted_fingerprint(files_sha256(files, recipe=f"e5-v {RECIPE_VERSION}"), adapter)
     processor = LlavaNextImageProcessorPil(
         size={"shortest_edge": side},
         crop_size={"height": side, "width": side},

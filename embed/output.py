@@ -1,9 +1,9 @@
-"""The number types that vectors are written in, and back: float32, float16, int8 and binary.
+"""The number types that vectors are written in, and back.
 
 - `float32`: as encoded.
 - `float16`: rounded to the nearest.
-- `int8`: each row by itself, `round(127 * v / max|v|)`. The row's largest value becomes 127 or -127, so no set of vectors
-  is needed to calibrate, a row never depends on its neighbours, and nothing is clipped. The length is lost and the
+- `int8`: each row by itself, `round(127 * v / max|v|)`. The largest value becomes 127 or -127, so no set of vectors is
+  needed to calibrate, a row never depends on its neighbours, and nothing is clipped. The length is lost and the
   direction kept: compare by cosine, or turn the rows back with `restored`.
 - `binary`: one bit a dimension, 1 where the value is above 0, eight to a byte with the first in the highest bit, as
   `numpy.packbits`. The last byte is filled with zeros. Compare by Hamming distance.
@@ -43,7 +43,8 @@ def quantised(vectors: FloatArray, dtype: OutputType) -> NDArray[Any]:
     if dtype == "int8":
         largest = np.abs(vectors).max(axis=-1, keepdims=True, initial=0.0)
         scale = np.divide(_MOST, largest, out=np.zeros_like(largest, dtype=np.float64), where=largest > 0)
-        return np.rint(vectors * scale).astype(np.int8)
+        whole: NDArray[Any] = np.rint(vectors * scale).astype(np.int8)
+        return whole
     if dtype == "binary":
         return np.packbits(vectors > 0, axis=-1)
     raise InputError(f"there is no output type {dtype!r}: take one of {', '.join(DTYPES)}")
@@ -61,7 +62,8 @@ def restored(rows: NDArray[Any], dtype: OutputType, dim: int) -> FloatArray:
     if dtype == "binary":
         wide = np.unpackbits(rows, axis=-1, count=dim).astype(np.float64) * 2 - 1
     lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0).astype(np.float32)
+    units: FloatArray = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0).astype(np.float32)
+    return units
 
 
 def row_shape(dim: int, dtype: OutputType) -> tuple[int]:

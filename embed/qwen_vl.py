@@ -22,12 +22,15 @@ from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.adapters import adapted_fingerprint, merged, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device, pick_dtype
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
 from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import PIL.Image
     import torch
     from numpy.typing import NDArray
@@ -131,6 +134,7 @@ class QwenVLEncoder(EngineEncoder):
     ) -> None:
         self._checkpoint = checkpoint
         super().__init__(options)
+        self._options = options
         self._limits = limits or MediaLimits()
         self._padding = padding
         self._identity = EncoderIdentity(spec=spec, fingerprint=checkpoint.fingerprint, dim=checkpoint.dim)
@@ -138,6 +142,16 @@ class QwenVLEncoder(EngineEncoder):
     @property
     def identity(self) -> EncoderIdentity:
         return self._identity
+
+    @property
+    def model(self) -> Any:
+        """The transformers model without its head."""
+        return self._checkpoint.model
+
+    def with_model(self, model: Any, *, spec: str, fingerprint: str) -> Self:
+        """An encoder that differs in its model only."""
+        checkpoint = replace(self._checkpoint, model=model, fingerprint=fingerprint)
+        return type(self)(checkpoint, spec=spec, limits=self._limits, options=self._options, padding=self._padding)
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
@@ -278,9 +292,8 @@ def load_checkpoint(
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
     chosen = pick_device(device)
-    folder = find_checkpoint(spec)
-    if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
-        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+    whole, adapter = split_adapter(spec)
+    folder = find_checkpoint(whole)
     kind = json_object(folder / _CONFIG).get("model_type")
     class_name = models.get(str(kind))
     if class_name is None:
@@ -288,12 +301,13 @@ def load_checkpoint(
             f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
         )
     pictures_file, pictures = picture_settings(folder)
-    model = load_model(folder, class_name, chosen)
+    model = load_model(folder, class_name, chosen, adapter)
     tokenizer = load_tokenizer(folder, max_tokens)
     vision = model.config.vision_config
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
     if image_token is None or image_token != model.config.image_token_id:
         raise ModelError(f"the tokenizer of {folder} does not know {IMAGE_TOKEN} as the model does: get it again")
+    files = [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file]
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
@@ -305,9 +319,7 @@ def load_checkpoint(
         mean=colours(pictures, "image_mean", pictures_file),
         std=colours(pictures, "image_std", pictures_file),
         # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
-        fingerprint=files_sha256(
-            [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file], recipe=recipe
-        ),
+        fingerprint=adapted_fingerprint(files_sha256(files, recipe=recipe), adapter),
         dim=model.config.get_text_config().hidden_size,
     )
 
@@ -317,16 +329,17 @@ def engine_options(options: EngineOptions) -> EngineOptions:
     return replace(options, window=min(options.window, _WINDOW), lanes=1)
 
 
-def load_model(folder: Path, class_name: str, device: str) -> Any:
+def load_model(folder: Path, class_name: str, device: str, adapter: Path | None = None) -> Any:
     """A model of transformers without its head, in the precision that `pick_dtype` gives.
 
     Args:
         folder: of the checkpoint.
         class_name: of the class in transformers, with the head.
         device: a torch device.
+        adapter: of a LoRA adapter, which is merged into the weights.
 
     Raises:
-        ModelError: it cannot be read or is not whole.
+        ModelError: it cannot be read or is not whole, or the adapter is of another model.
     """
     import transformers
     from safetensors import SafetensorError
@@ -349,7 +362,7 @@ def load_model(folder: Path, class_name: str, device: str) -> Any:
     if lacking:
         raise ModelError(f"{folder} lacks {len(lacking)} of the weights, {lacking[0]} among them: get it again")
     # The class with the head reads every naming of the weights that was ever published; the one without does not.
-    return model.model.to(device).eval()
+    return merged(model, adapter).model.to(device).eval()
 
 
 def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:

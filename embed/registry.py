@@ -154,7 +154,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family fo
 def load_encoder(
     spec: str = "mini", *, device: str | None = None, precision: str | None = None, cache: bool = False
 ) -> Encoder:
-    """Load an encoder by its spec, `family` or `family:model[@revision]`.
+    """Load an encoder by its spec, `family` or `family:model[@revision][#adapter]`.
 
     Args:
         spec: see `FAMILIES` for the families.
@@ -162,7 +162,8 @@ def load_encoder(
             between, `cuda:0,cuda:1`, make one copy each, which share the work.
         precision: `float32`, `bfloat16`, `float16`, or by the device: bfloat16 on CUDA where the family can, float32
             elsewhere. The fingerprint does not name it.
-        cache: keep vectors in the folder MMSEEK_CACHE_DIR, up to MMSEEK_EMBEDDING_CACHE_BYTES, and take them from there.
+        cache: keep vectors in the folder MMSEEK_CACHE_DIR, up to MMSEEK_EMBEDDING_CACHE_BYTES, and take them from
+            there.
 
     Raises:
         SpecError: nothing answers to the spec.

@@ -1,4 +1,4 @@
-"""Several copies of one encoder, each on its own device: a stream is dealt out in segments and put together in order."""
+"""Several copies of one encoder, each on its device: a stream is dealt out in segments and joined in order."""
 
 from __future__ import annotations
 

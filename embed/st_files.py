@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmseek.errors import ModelError
-from mmseek.models.checkpoints import json_object, pickle_refused
+from mmseek.models.adapters import merged
+from mmseek.models.checkpoints import adapter_refused, json_object, pickle_refused
 from mmseek.models.device import pick_dtype
 
 __all__ = ["load_model", "model_files"]
@@ -34,17 +35,17 @@ def model_files(folder: Path) -> list[Path]:
                     if path.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}:
                         raise pickle_refused(path)
         if (place / "adapter_config.json").is_file():
-            raise ModelError(f"{place} holds a LoRA adapter and not a whole model: merge it into its base model first")
+            raise adapter_refused(place)
         files |= own
     if not any(path.suffix == ".safetensors" for path in files):
         raise ModelError(f"{folder} holds no .safetensors weights in any of its modules: get the model again")
     return sorted(files)
 
 
-def load_model(folder: Path, *, device: str) -> Any:
-    """The `SentenceTransformer` of a folder that `model_files` has seen, in float32 unless `asked_precision` says otherwise.
+def load_model(folder: Path, *, device: str, adapter: Path | None = None) -> Any:
+    """The `SentenceTransformer` of a folder that `model_files` has seen, in float32 unless another precision is asked.
 
-    Nothing is fetched.
+    Nothing is fetched. An adapter is merged into the transformer that the model begins with.
 
     Raises:
         ModelError: it cannot be loaded, or needs code of its own.
@@ -65,7 +66,19 @@ def load_model(folder: Path, *, device: str) -> Any:
             raise _code_refused(folder, "its configuration asks for it") from error
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
+    if adapter is not None:
+        _put_into_first(model, folder, adapter)
     return model.to(dtype).eval()
+
+
+def _put_into_first(model: Any, folder: Path, adapter: Path) -> None:
+    """Merge an adapter into the transformer that a model begins with."""
+    first = model[0]
+    if not hasattr(first, "auto_model"):
+        raise ModelError(
+            f"{folder} does not begin with a transformer, which an adapter could be put on: merge it first"
+        )
+    first.auto_model = merged(first.auto_model, adapter)
 
 
 def _module_folders(folder: Path) -> list[Path]:

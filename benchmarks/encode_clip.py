@@ -3,7 +3,8 @@
     python benchmarks/encode_clip.py [--slice 64] [--rounds 5] [--sizes mixed|equal]
 
 The model has the shape of CLIP ViT-B/32 and random weights. The pictures are JPEG made here, of mixed sizes (200 to
-2000 pixels a side) or all of 640 x 480. Each round takes a slice of them and times three paths over the same files, in turn:
+2000 pixels a side) or all of 640 x 480. Each round takes a slice of them and times three paths over the same files, in
+turn:
 
 - `plain by 32`: open with PIL, transformers' Pillow image processor, `get_image_features` on 32 pictures at once;
 - `sentence-transformers`: `SentenceTransformer.encode` of the paths, 32 at once, with its own image processor;

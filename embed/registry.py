@@ -254,7 +254,7 @@ def load_encoder(
 
     devices: list[str | None] = [None] if device is None else [name.strip() for name in device.split(",")]
     with asked_precision(precision, f"the family {parsed.family}"):
-        loaded: list[Encoder] = [_loaded(parsed, name) for name in devices]
+        loaded: list[Encoder] = [_load(parsed, name) for name in devices]
     encoder = loaded[0]
     if len(loaded) > 1:
         from mmseek.embed.replicas import ReplicatedEncoder
@@ -274,7 +274,7 @@ def load_multi_vector_encoder(spec: str, *, device: str | None = None) -> MultiV
     if not FAMILIES[parsed.family].multi_vector:
         families = ", ".join(name for name, family in FAMILIES.items() if family.multi_vector)
         raise SpecError(f"{spec} gives one vector an item and this needs one for each token: use one of {families}")
-    encoder: MultiVectorEncoder = _loaded(parsed, device)
+    encoder: MultiVectorEncoder = _load(parsed, device)
     return encoder
 
 
@@ -288,7 +288,7 @@ def _resolved(spec: str) -> Spec:
     return resolve(parsed)[0]
 
 
-def _loaded(spec: Spec, device: str | None) -> Any:
+def _load(spec: Spec, device: str | None) -> Any:
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 

@@ -108,7 +108,7 @@ def _vectors(table: pa.Table, dim: int) -> FloatArray:
 def _part(part: Mapping[str, Any], folder: Path, manifest: ExportManifest) -> Part:
     if "text" in part:
         return Text(_string(part["text"]))
-    number, count = part.get("frame", (0, 0))
+    number, count = part["frame"] if "frame" in part else (0, 0)
     frame = (int(number), int(count)) if count else None
     if "asset" in part:
         name = part["asset"]

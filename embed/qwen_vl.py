@@ -186,9 +186,22 @@ class QwenVLEncoder(EngineEncoder):
             key.update(repr(picture.grid).encode() + picture.values.tobytes())
         return [Unit(_KIND, Sequence1D(tokens, positions, pictures), cost=len(tokens), key=key.digest())]
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model and what belongs to it."""
+        return self._checkpoint
+
     def forward(self, kind: str, payloads: Sequence[Sequence1D]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
+        import torch
+
+        with torch.inference_mode():
+            rows: FloatArray = self.states(payloads).cpu().numpy()
+        return rows
+
+    def states(self, payloads: Sequence[Sequence1D]) -> torch.Tensor:
+        """As `forward`, on the model's device, with a graph where gradients are enabled."""
         import torch
 
         lengths = [len(payload.tokens) for payload in payloads]
@@ -204,17 +217,15 @@ class QwenVLEncoder(EngineEncoder):
             last[row] = place.stop - 1
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
-        with torch.inference_mode():
-            states = self._checkpoint.model(
-                input_ids=torch.from_numpy(tokens).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
-                use_cache=False,
-                **(self._visual(pictures) if pictures else {}),
-            ).last_hidden_state
-            chosen = states[torch.arange(len(payloads), device=device), torch.from_numpy(last).to(device)]
-            rows: FloatArray = torch.nn.functional.normalize(chosen.float(), dim=1).cpu().numpy()
-        return rows
+        states = self._checkpoint.model(
+            input_ids=torch.from_numpy(tokens).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            position_ids=torch.from_numpy(positions).to(device),
+            use_cache=False,
+            **(self._visual(pictures) if pictures else {}),
+        ).last_hidden_state
+        chosen = states[torch.arange(len(payloads), device=device), torch.from_numpy(last).to(device)]
+        return torch.nn.functional.normalize(chosen.float(), dim=1)
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
         """The only unit's vector."""

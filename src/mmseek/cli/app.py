@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, models, rerank, search, serve, verify
+from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, mine, models, rerank, search, serve, train, verify
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json
@@ -37,6 +37,9 @@ app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
 app.command("eval")(evaluate.evaluate)
+app.command("mine")(mine.mine)
+app.command("train")(train.train)
+app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

@@ -79,26 +79,29 @@ class Contrastive(nn.Module):
         scale = self.logit_scale.clamp(max=math.log(1000)).exp()
         keys = gathered(layout.keys[n : 2 * n])
         own = torch.arange(n, device=vectors.device) + rank() * n
+        here = torch.arange(n, device=vectors.device)
         scores = queries @ gathered(positives).T
-        best = scores[torch.arange(n, device=vectors.device), own].unsqueeze(1)
-        taken_out = self._false(scores, best, keys, layout)
-        taken_out[torch.arange(n, device=vectors.device), own] = False
-        rows = [scores.masked_fill(taken_out, -torch.inf)]
+        best = scores[here, own].unsqueeze(1)
+        out = self._false(scores, best, keys, layout)
+        out[here, own] = False
         if layout.negatives:
-            rows.append(self._hard(queries, negatives, best, layout))
-        loss = F.cross_entropy(torch.cat(rows, dim=1) * scale, own)
+            hard, hard_out = self._hard(queries, negatives, best, layout)
+            scores, out = torch.cat([scores, hard], dim=1), torch.cat([out, hard_out], dim=1)
+        # Scaled first: the scale's gradient of a product with minus infinity is not a number.
+        loss = F.cross_entropy((scores * scale).masked_fill(out, -torch.inf), own)
         if config.symmetric:
-            back = positives @ gathered(queries).T
-            same = layout.keys[n : 2 * n].unsqueeze(1) == keys
-            same[torch.arange(n, device=vectors.device), own] = False
-            back = back.masked_fill(same, -torch.inf) if config.mask_duplicates else back
-            loss = (loss + F.cross_entropy(back * scale, own)) / 2
+            back = positives @ gathered(queries).T * scale
+            if config.mask_duplicates:
+                same = layout.keys[n : 2 * n].unsqueeze(1) == keys
+                same[here, own] = False
+                back = back.masked_fill(same, -torch.inf)
+            loss = (loss + F.cross_entropy(back, own)) / 2
         if config.distill:
             loss = (1 - config.distill) * loss + config.distill * self._distilled(vectors, best, layout, scale)
         return loss
 
-    def _hard(self, queries: Tensor, negatives: Tensor, best: Tensor, layout: Layout) -> Tensor:
-        """Scores of hard negatives, those that do not count at minus infinity: (n, all of them) or (n, k)."""
+    def _hard(self, queries: Tensor, negatives: Tensor, best: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Scores of hard negatives and which of them do not count: (n, all of them) or (n, k)."""
         keys = layout.keys[2 * layout.queries :]
         if self.config.others_negatives:
             scores, keys = queries @ gathered(negatives).T, gathered(keys)
@@ -107,7 +110,7 @@ class Contrastive(nn.Module):
             own = negatives.view(layout.queries, layout.negatives, -1)
             scores, keys = torch.einsum("nd,nkd->nk", queries, own), keys.view(layout.queries, layout.negatives)
             absent = ~layout.present
-        return scores.masked_fill(absent | self._false(scores, best, keys, layout), -torch.inf)
+        return scores, absent | self._false(scores, best, keys, layout)
 
     def _false(self, scores: Tensor, best: Tensor, keys: Tensor, layout: Layout) -> Tensor:
         """Which documents are no negatives of a query: (n, m)."""

@@ -101,11 +101,13 @@ class Trainable(nn.Module, ABC):
 
     def gradient_checkpointing(self) -> bool:
         """Switch it on; whether the family can."""
-        switch = getattr(self.inner, "gradient_checkpointing_enable", None)
-        if switch is None:
-            return False
-        switch(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return True
+        # Transformers gave it another name on the way.
+        for name, key in (("activation", "activation_checkpointing"), ("gradient", "gradient_checkpointing")):
+            switch = getattr(self.inner, f"{name}_checkpointing_enable", None)
+            if switch is not None:
+                switch(**{f"{key}_kwargs": {"use_reentrant": False}})
+                return True
+        return False
 
 
 def copy_beside(source: Path, folder: Path) -> None:

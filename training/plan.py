@@ -33,7 +33,7 @@ class Plan:
     """The run in numbers; memory in bytes, for one process.
 
     `memory` is weights, gradients, optimiser and activations. The last are measured: the graph of the first batch's
-    costliest item, times what the largest chunk costs beside it. What the device needs besides is not counted.
+    costliest item of each kind, scaled to the costliest chunk. What the device needs besides is not counted.
     """
 
     encoder: str
@@ -101,14 +101,17 @@ def plan(run: Run) -> Plan:
 def _memory(trainable: Trainable, items: tuple[Prepared, ...], chunks: list[list[int]]) -> dict[str, int]:
     parameters = list(trainable.inner.parameters())
     trained = sum(p.numel() * 4 for p in parameters if p.requires_grad)
-    costs = [sum(unit.cost for unit in item) for item in items]
-    largest = max(sum(costs[place] for place in chunk) for chunk in chunks)
-    costliest = max(range(len(items)), key=costs.__getitem__)
+    costs = [max(sum(unit.cost for unit in item), 1) for item in items]
+    kinds = [tuple(sorted({unit.kind for unit in item})) for item in items]
+    a_cost: dict[tuple[str, ...], float] = {}
+    for kind in set(kinds):
+        costliest = max((place for place in range(len(items)) if kinds[place] == kind), key=costs.__getitem__)
+        a_cost[kind] = _graph_bytes(trainable, items[costliest]) / costs[costliest]
     return {
         "weights": sum(p.numel() * p.element_size() for p in parameters),
         "gradients": trained,
         "optimizer": 2 * trained,
-        "activations": round(_graph_bytes(trainable, items[costliest]) * largest / max(costs[costliest], 1)),
+        "activations": round(max(sum(a_cost[kinds[place]] * costs[place] for place in chunk) for chunk in chunks)),
     }
 
 

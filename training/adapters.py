@@ -39,7 +39,7 @@ def tune(inner: nn.Module, config: ModelConfig) -> None:
     for name, parameter in inner.named_parameters():
         trained = wanted[name] and not any(re.search(pattern, name) for pattern in config.freeze)
         # What was not trainable from the start (a scale that the loss replaces) stays so.
-        parameter.requires_grad_(requires_grad=trained and (parameter.requires_grad or ".lora_" in name))
+        parameter.requires_grad = trained and (parameter.requires_grad or ".lora_" in name)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     if not any(parameter.requires_grad for parameter in inner.parameters()):
@@ -69,7 +69,7 @@ def _inject(inner: nn.Module, config: TuneConfig) -> None:
     )
     # peft freezes all else; `tune` says itself what is trained.
     for name, parameter in inner.named_parameters():
-        parameter.requires_grad_(requires_grad=trainable.get(name.replace(".base_layer", ""), ".lora_" in name))
+        parameter.requires_grad = trainable.get(name.replace(".base_layer", ""), ".lora_" in name)
 
 
 def _takes(module: nn.Module) -> bool:

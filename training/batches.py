@@ -160,7 +160,9 @@ class Loader:
             Layout(
                 queries=len(rows),
                 negatives=k,
-                present=torch.tensor([[place < len(row.negatives) for place in range(k)] for row in rows], dtype=torch.bool),
+                present=torch.tensor(
+                    [[place < len(row.negatives) for place in range(k)] for row in rows], dtype=torch.bool
+                ),
                 keys=torch.tensor([_content_key(request) for request in requests]),
                 known=_padded([row.known for row in rows]),
                 teacher=torch.tensor([(row.teacher + [float("nan")] * (1 + k))[: 1 + k] for row in rows]),
@@ -181,7 +183,9 @@ def _content_key(request: EncodeRequest) -> int:
         if isinstance(part, Text):
             state.update(b"T" + part.text.encode("utf-8", "surrogatepass") + b"\0")
         else:
-            place = part.data if part.data is not None else str(part.path or part.url).encode("utf-8", "surrogateescape")
+            place = (
+                part.data if part.data is not None else str(part.path or part.url).encode("utf-8", "surrogateescape")
+            )
             state.update(b"I" + place + b"\0")
     return int.from_bytes(state.digest()[:8], "big") >> 1
 

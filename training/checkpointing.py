@@ -1,4 +1,4 @@
-"""Checkpoints of a run: safetensors and JSON, whole or not there, from which a run goes on as if it had never stopped."""
+"""Checkpoints of a run: safetensors and JSON, whole or not there, from which it goes on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from torch import Tensor, nn
 from mmseek.errors import ModelError, StorageError
 from mmseek.training.gathering import rank
 
-__all__ = ["latest", "load_optimizer", "load_random", "load_weights", "prune", "save_optimizer", "save_random", "save_weights", "written_whole"]  # fmt: skip
+__all__ = [
+    "latest",
+    "load_optimizer",
+    "load_random",
+    "load_weights",
+    "prune",
+    "save_optimizer",
+    "save_random",
+    "save_weights",
+    "written_whole",
+]
 
 _WEIGHTS: Final = "trained.safetensors"
 _OPTIMIZER: Final = "optimizer.safetensors"
@@ -69,7 +79,9 @@ def _flush(path: Path) -> None:
 
 def save_weights(folder: Path, module: nn.Module) -> None:
     """What is trained, and buffers, which may change too."""
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in _own(module).items()}, folder / _WEIGHTS)
+    save_file(
+        {name: value.detach().cpu().contiguous().clone() for name, value in _own(module).items()}, folder / _WEIGHTS
+    )
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:

@@ -11,6 +11,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,7 +107,8 @@ def from_mapping(kind: type[T], settings: Any, path: str = "") -> T:
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
-            raise ConfigError(f"{_join(path, name)} is missing: give it in the file or with --set {_join(path, name)}=...")
+            here = _join(path, name)
+            raise ConfigError(f"{here} is missing: give it in the file or with --set {here}=...")
     try:
         return kind(**values)
     except ConfigError as error:
@@ -146,13 +148,9 @@ def _value(kind: Any, value: Any, path: str) -> Any:
 def _scalar(kind: Any, value: Any, path: str) -> Any:
     # YAML 1.1 takes 2e-5 for a text, for want of a point.
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
+        with suppress(ValueError):
             return float(value)
-        except ValueError:
-            pass
-    elif (kind is bool and isinstance(value, bool)) or (kind is str and isinstance(value, str)):
-        return value
-    elif kind is int and isinstance(value, int) and not isinstance(value, bool):
+    elif kind is not float and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
     raise ConfigError(f"{path} must be {names[kind]}, not {value!r}")

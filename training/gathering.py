@@ -61,5 +61,5 @@ def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
     flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1).float() for p in held])
     distributed.all_reduce(flat)
     flat /= world_size()
-    for parameter, part in zip(held, flat.split([p.numel() for p in held]), strict=True):
+    for parameter, part in zip(held, torch.split(flat, [p.numel() for p in held]), strict=True):
         parameter.grad = part.view_as(parameter).to(parameter.dtype)

@@ -66,4 +66,4 @@ def backward_in_chunks(
 
 def _anchor() -> tuple[Tensor, ...]:
     """A tensor on the accelerator in use, by which sentence-transformers knows whose random state to keep."""
-    return (torch.empty(0, device="cuda"),) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
+    return (torch.empty(0, device="cuda"),) if torch.cuda.is_available() else ()

@@ -1,5 +1,5 @@
-"""The contrastive loss: InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) over gathered documents, and what it may do
-besides. What is trained is `model`; the loss itself has one parameter at most, the temperature.
+"""The contrastive loss: InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) over gathered documents, and what may be
+added to it. What is trained is `model`; the loss itself has one parameter at most, the temperature.
 """
 
 from __future__ import annotations

@@ -91,7 +91,9 @@ def plan(run: Run) -> Plan:
         chunks=len(chunks),
         negatives=config.data.negatives,
         sources=tuple(
-            SourcePlan(source.name, len(source), len(source.bad), round(share, 4), round(total * share / len(source), 3))
+            SourcePlan(
+                source.name, len(source), len(source.bad), round(share, 4), round(total * share / len(source), 3)
+            )
             for source, share in zip(sources, run.weights, strict=True)
         ),
         memory=_memory(trainable, items, chunks),
@@ -133,6 +135,8 @@ def _graph_bytes(trainable: Trainable, item: Prepared) -> int:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             graph = trainable.vectors([item])
     except RuntimeError as error:
-        raise MmseekError(f"the model fails on the first batch ({error}): check the data and the configuration") from error
+        raise MmseekError(
+            f"the model fails on the first batch ({error}): check the data and the configuration"
+        ) from error
     del graph
     return sum(kept.values())

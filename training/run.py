@@ -1,10 +1,10 @@
 """A training run from its configuration: what is opened, in which order, and what is left behind in its folder.
 
-    OUTPUT/config.yaml     the configuration
-    OUTPUT/log.jsonl       a line a step: loss, gradient norm, learning rate, samples a second
-    OUTPUT/tensorboard/    the same as curves
-    OUTPUT/checkpoint-N/   what a killed run goes on from
-    OUTPUT/model/          the trained encoder, which `mmseek embed` loads
+OUTPUT/config.yaml     the configuration
+OUTPUT/log.jsonl       a line a step: loss, gradient norm, learning rate, samples a second
+OUTPUT/tensorboard/    the same as curves
+OUTPUT/checkpoint-N/   what a killed run goes on from
+OUTPUT/model/          the trained encoder, which `mmseek embed` loads
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class Run:
             bad = [error for source in found for error in source.bad]
             if bad and not self.config.data.skip_bad_rows:
                 more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-                raise ConfigError(f"{bad[0]}{more}: repair it, or leave such rows out with --set data.skip_bad_rows=true")
+                raise ConfigError(
+                    f"{bad[0]}{more}: repair it, or leave such rows out with --set data.skip_bad_rows=true"
+                )
             self._sources = found
         return self._sources
 
@@ -191,6 +193,7 @@ class Run:
             skip_bad_rows=config.data.skip_bad_rows,
         )
         with StepLog(self.output, from_step=began, curves=config.run.tensorboard) as log:
+
             def told(report: StepReport) -> None:
                 log.add(report)
                 if on_step is not None:
@@ -235,7 +238,9 @@ class Run:
             self.output.mkdir(parents=True, exist_ok=True)
             path.write_text(yaml.safe_dump(mine, sort_keys=False, allow_unicode=True), encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"run.output {self.output} cannot be written ({error.strerror}): choose another") from error
+            raise ConfigError(
+                f"run.output {self.output} cannot be written ({error.strerror}): choose another"
+            ) from error
 
 
 def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -138,8 +138,8 @@ class BatchConfig:
 
     Args:
         size: queries an optimiser step, over all processes.
-        sub_batch: rows that are drawn from one source together (VLM2Vec-V2's interleaved sub-batches, arXiv:2507.04590);
-            0 draws every row alone, `size` makes every batch of one source alone.
+        sub_batch: rows drawn from one source together (VLM2Vec-V2's interleaved sub-batches, arXiv:2507.04590); 0 draws
+            every row alone, `size` makes every batch of one source alone.
         chunk: items that go through the model at once; 0 for all (GradCache, Gao et al. 2021, arXiv:2101.06983).
         chunk_tokens: cut chunks by tokens (or what else a family counts) instead, items sorted by length.
     """
@@ -190,7 +190,9 @@ class LossConfig:
         _check(self.distill_temperature > 0, "distill_temperature must be above 0")
         _check(0 <= self.distill <= 1, f"distill must be from 0 to 1, not {self.distill}")
         weights = len(self.matryoshka_weights)
-        _check(weights in (0, len(self.matryoshka) + 1), "matryoshka_weights must be one more than matryoshka's lengths")
+        _check(
+            weights in (0, len(self.matryoshka) + 1), "matryoshka_weights must be one more than matryoshka's lengths"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +233,12 @@ class ScheduleConfig:
     kind: str = "linear"
 
     def __post_init__(self) -> None:
-        _check(self.kind in ("linear", "cosine", "constant"), f"kind must be linear, cosine or constant, not {self.kind!r}")
-        _check(self.steps >= 0 and self.warmup >= 0 and self.epochs > 0, "steps, warmup and epochs must not be negative")
+        _check(
+            self.kind in ("linear", "cosine", "constant"), f"kind must be linear, cosine or constant, not {self.kind!r}"
+        )
+        _check(
+            self.steps >= 0 and self.warmup >= 0 and self.epochs > 0, "steps, warmup and epochs must not be negative"
+        )
 
 
 @dataclass(frozen=True, slots=True)

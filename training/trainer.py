@@ -100,7 +100,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):  # type: ignore[misc]  # t
         self.remove_callback(PrinterCallback)
         self._trainable, self._config, self._loader = trainable, config, loader
         self._export, self._on_step = export, on_step
-        self._grad_norm = 0.0
+        self._grad_norm = self._last_loss = 0.0
+        self._reported = 0
         self._began = self._first = 0.0
         self._first_step = 0
         # One process's model is never wrapped: a step runs it many times, and averages gradients itself.

@@ -1,8 +1,8 @@
 """A world of coloured shapes, in which only the instruction says what to look for.
 
-Each picture shows one shape in one colour. Asked for the same colour, a picture of another shape in that colour is right;
-asked for the same shape, one of another colour. Nothing in the picture says which, so that an encoder that does not read
-the instruction is right half the time at most. Some combinations are never trained on.
+Each picture shows one shape in one colour. Asked for the same colour, a picture of another shape in that colour is
+right; asked for the same shape, one of another colour. Nothing in the picture says which, so that an encoder that does
+not read the instruction is right half the time at most. Some combinations are never trained on.
 """
 
 from __future__ import annotations
@@ -90,11 +90,7 @@ class World:
         (self.folder / "train").mkdir(exist_ok=True)
         rng = np.random.default_rng(self.seed)
         train = list(self._pictures("train", self.copies, rng, held_out=False))
-        rows = [
-            self._row(number, what, train)
-            for number in range(len(train))
-            for what in INSTRUCTIONS
-        ]
+        rows = [self._row(number, what, train) for number in range(len(train)) for what in INSTRUCTIONS]
         triples = self.folder / "triples.jsonl"
         triples.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         self._test(rng)

@@ -15,7 +15,23 @@ import pytest
 import mmseek
 from mmseek.cli.failures import Stopped
 
-VERBS = ("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "mine", "train", "merge", "models", "serve", "demo")
+VERBS = (
+    "index",
+    "search",
+    "embed",
+    "rerank",
+    "info",
+    "delete",
+    "verify",
+    "compact",
+    "eval",
+    "mine",
+    "train",
+    "merge",
+    "models",
+    "serve",
+    "demo",
+)
 Cli = Callable[..., Any]
 
 

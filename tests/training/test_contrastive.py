@@ -23,7 +23,12 @@ N, K, DIM = 4, 2, 8
 def layout(n: int = N, k: int = K, keys: list[int] | None = None, start: int = 0) -> Layout:
     numbers = torch.tensor(keys) if keys is not None else torch.arange(2 * n + n * k) + start
     return Layout(
-        n, k, torch.ones(n, k, dtype=torch.bool), numbers, numbers[n : 2 * n].unsqueeze(1), torch.full((n, 1 + k), math.nan)
+        n,
+        k,
+        torch.ones(n, k, dtype=torch.bool),
+        numbers,
+        numbers[n : 2 * n].unsqueeze(1),
+        torch.full((n, 1 + k), math.nan),
     )
 
 
@@ -85,9 +90,7 @@ def test_symmetric_matryoshka_and_distillation() -> None:
 
     cut = F.normalize(vectors[:, :4], dim=1)
     config = LossConfig(temperature=0.1, matryoshka=(4,), matryoshka_weights=(1.0, 3.0))
-    torch.testing.assert_close(
-        Contrastive(config)(vectors, layout()), (plain(vectors, 0.1) + 3 * plain(cut, 0.1)) / 4
-    )
+    torch.testing.assert_close(Contrastive(config)(vectors, layout()), (plain(vectors, 0.1) + 3 * plain(cut, 0.1)) / 4)
 
     given = layout()
     given.teacher[1] = torch.tensor([3.0, 1.0, 0.0])

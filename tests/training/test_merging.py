@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,10 @@ def test_the_mean_of_two_models_loads(
     for name, value in found.items():
         if value.is_floating_point():
             torch.testing.assert_close(value, share * one[name] + (1 - share) * other[name])
-    vectors = [load_encoder(f"clip:{folder}", device="cpu").encode_document([Content.of("a")]) for folder in (models[0], output)]
+    vectors = [
+        load_encoder(f"clip:{folder}", device="cpu").encode_document([Content.of("a")])
+        for folder in (models[0], output)
+    ]
     assert (vectors[0] == vectors[1]).all() == (share == 1.0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,12 @@ def data(tmp_path: Path) -> Dataset:
             file.write(json.dumps(document) + "\n")
     with (folder / "queries.jsonl").open("w") as file:
         for number in range(QUERIES):
-            query = {"id": f"q{number}", "text": f"query {number} ?", "exclude": ["d7"], "instruction": "find a picture"}
+            query = {
+                "id": f"q{number}",
+                "text": f"query {number} ?",
+                "exclude": ["d7"],
+                "instruction": "find a picture",
+            }
             file.write(json.dumps(query) + "\n")
     wanted = "".join(f"q{number}\td{2 * number + 11}\t1\n" for number in range(QUERIES))
     (folder / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{wanted}")

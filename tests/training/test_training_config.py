@@ -51,7 +51,7 @@ def test_changes_are_applied_in_order_and_leave_the_settings_alone() -> None:
 
 
 def test_a_file_and_a_recipe_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the recipes are .*vlm2vec-v2"):
+    with pytest.raises(ConfigError, match=r"the recipes are .*vlm2vec-v2"):
         load_config("vlm2vec-v9")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mmseek import Content
 from mmseek._types import EncodeRequest
+from mmseek.embed.engine import Unit
 from mmseek.errors import ConfigError, InputError, ItemError
 from mmseek.training.batches import Loader, make_chunks
 from mmseek.training.data import open_source
@@ -21,7 +22,6 @@ from mmseek.training.data.rows import TrainingRow
 from mmseek.training.data.triples import TriplesFile, parse_row, read_triples, row_to_json
 from mmseek.training.sampling import BatchPlan
 from mmseek.training.settings import BatchConfig, SourceConfig
-from mmseek.embed.engine import Unit
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 requests = st.builds(lambda text, asked: EncodeRequest(Content.of(text), "document", asked), words, st.none() | words)
@@ -92,7 +92,9 @@ def test_a_dataset_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in documents))
     queries = [{"id": "q1", "text": "one", "instruction": "own"}, {"id": "q2", "text": "two"}]
     (tmp_path / "queries.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in queries))
-    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td0\t1\nq1\td3\t1\nq2\td1\t1\nq2\tgone\t1\n")
+    (tmp_path / "qrels" / "train.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq1\td0\t1\nq1\td3\t1\nq2\td1\t1\nq2\tgone\t1\n"
+    )
     source = open_source(SourceConfig(str(tmp_path), "dataset", instruction="given"))
     first, second = source.row(0), source.row(1)
     assert [each.content.text for each in first.positives] == ["document 0", "document 3"]

@@ -1,4 +1,4 @@
-"""Whole runs on tiny models: what comes out loads with the same vectors, and a killed run goes on as if it had not been."""
+"""Whole runs on tiny models: what comes out loads with the same vectors, and a killed run goes on."""
 
 from __future__ import annotations
 
@@ -82,12 +82,15 @@ def test_the_image_tower_of_mini_learns_and_loads(configure: Configure, triples:
     texts = [place for place, request in enumerate(asked) if not request.content.images]
     np.testing.assert_array_equal(after[texts], before[texts])
     assert np.abs(after - before).max() > 1e-3
-    assert load_encoder(spec, device="cpu").identity.fingerprint != load_encoder("mini", device="cpu").identity.fingerprint
+    assert (
+        load_encoder(spec, device="cpu").identity.fingerprint != load_encoder("mini", device="cpu").identity.fingerprint
+    )
 
 
 def test_st_learns_with_its_own_prompts(configure: Configure, tmp_path: Path) -> None:
-    from mmseek.embed.mini.weights import find_text_model
     from shutil import copytree
+
+    from mmseek.embed.mini.weights import find_text_model
 
     folder, rows = tmp_path / "text-model", tmp_path / "texts.jsonl"
     copytree(find_text_model(), folder)
@@ -96,7 +99,9 @@ def test_st_learns_with_its_own_prompts(configure: Configure, tmp_path: Path) ->
     rows.write_text("".join(f'{{"query": "q {n}", "positives": ["document {n}"]}}\n' for n in range(6)))
     changes = (f"model.encoder=st:{folder}", f"data.sources.0.path={rows}", "schedule.steps=2", "optimizer.rate=1e-4")
     run = Run(configure("st", *changes, "model.freeze=[embeddings]", "run.seed=3"))
-    asked = [request for row in read_triples(rows) if isinstance(row, TrainingRow) for request in (row.query, *row.positives)]
+    asked = [
+        request for row in read_triples(rows) if isinstance(row, TrainingRow) for request in (row.query, *row.positives)
+    ]
     run.trainable.eval()
     with torch.no_grad():
         seen = run.trainable.vectors([run.trainable.prepare(request) for request in asked]).numpy()
@@ -112,13 +117,17 @@ def test_st_learns_with_its_own_prompts(configure: Configure, tmp_path: Path) ->
 def test_a_killed_run_goes_on_with_the_same_losses(configure: Configure, tmp_path: Path) -> None:
     # Dropout, so that the random state counts; chunks, so that it counts twice.
     changes = ("model.tune.method=lora", "model.tune.rank=2", "model.tune.dropout=0.3", "batch.chunk=3")
-    config = configure("uniir-clip-sf", *changes, "schedule.steps=40", "schedule.warmup=2", "run.save_every=5", "batch.sub_batch=2")
+    config = configure(
+        "uniir-clip-sf", *changes, "schedule.steps=40", "schedule.warmup=2", "run.save_every=5", "batch.sub_batch=2"
+    )
     settings = to_mapping(config)
     for name in ("whole", "killed"):
         settings["run"]["output"] = str(tmp_path / name)
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "mmseek", "train", "--config"]
-    process = subprocess.Popen([*command, str(tmp_path / "killed.yaml")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "killed.yaml")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     log = tmp_path / "killed" / "log.jsonl"
     while process.poll() is None and not (log.is_file() and len(log.read_text().splitlines()) > 7):
         time.sleep(0.01)

@@ -65,9 +65,7 @@ class BenchmarkRows:
         return self._rows[number]
 
 
-def _row(
-    query: EvalQuery, data: Dataset, contents: dict[str, Content], instruction: str | None
-) -> TrainingRow | None:
+def _row(query: EvalQuery, data: Dataset, contents: dict[str, Content], instruction: str | None) -> TrainingRow | None:
     positives = tuple(EncodeRequest(contents[each]) for each in data.qrels[query.id] if each in contents)
     asked = instruction if query.instruction is None else query.instruction
     return TrainingRow(EncodeRequest(query.content, "query", asked), positives, id=query.id) if positives else None

@@ -45,9 +45,7 @@ class TriplesFile:
         InputError: the file cannot be read or has no usable row.
     """
 
-    def __init__(
-        self, path: Path, *, name: str = "", instruction: str | None = None, limit: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, name: str = "", instruction: str | None = None, limit: int | None = None) -> None:
         self.path = path
         self.name = name or path.stem
         self._instruction = instruction

@@ -1,4 +1,4 @@
-"""What the trainer asks of an encoder: prepared requests in, vectors with gradients out, a folder that `embed` loads."""
+"""What the trainer asks of an encoder: requests in, vectors with gradients out, a folder that `embed` loads."""
 
 from __future__ import annotations
 

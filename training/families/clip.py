@@ -34,7 +34,7 @@ class TrainableClip(Trainable):
         self._clip = encoder
         self._fused = isinstance(encoder, UniirClipEncoder)
         # The loss has a temperature of its own.
-        self.inner.get_parameter("logit_scale").requires_grad_(requires_grad=False)
+        self.inner.get_parameter("logit_scale").requires_grad = False
 
     def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
         """Projected, not normalised: (n, dim)."""
@@ -56,7 +56,9 @@ class TrainableClip(Trainable):
         """In the layout of transformers, whatever the layout was."""
         source = find_folder(parse_spec(self.spec, [self.family]))
         if (source / "open_clip_config.json").is_file() and not self._fused:
-            raise ModelError(f"{source} is in open_clip's layout, which is not written: convert it to transformers' first")
+            raise ModelError(
+                f"{source} is in open_clip's layout, which is not written: convert it to transformers' first"
+            )
         model: Any = self.inner
         model.save_pretrained(folder, state_dict=dict(state))
         copy_beside(source, folder)

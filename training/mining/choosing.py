@@ -1,7 +1,7 @@
 """Which of a query's best candidates become its hard negatives.
 
-MM-Embed (Lin et al. 2024, arXiv:2411.02571) takes them from two sets: C1, what stands above the labelled positive and is
-of a modality that was not asked for, and C2, what is of the right modality and stands so far down that it is hardly
+MM-Embed (Lin et al. 2024, arXiv:2411.02571) takes them from two sets: C1, what stands above the labelled positive and
+is of a modality that was not asked for, and C2, what is of the right modality and stands so far down that it is hardly
 relevant. C1 is wrong whatever it shows, so that scores and rerankers are asked about C2 only.
 """
 
@@ -118,7 +118,10 @@ def choose(
     """
     name = int.from_bytes(hashlib.sha256(query_id.encode("utf-8", "surrogatepass")).digest()[:8], "big")
     rng = np.random.default_rng((options.seed, name))
-    left = {"C1": [first[n] for n in rng.permutation(len(first))], "C2": [second[n] for n in rng.permutation(len(second))]}
+    left = {
+        "C1": [first[n] for n in rng.permutation(len(first))],
+        "C2": [second[n] for n in rng.permutation(len(second))],
+    }
     chosen: list[Choice] = []
     while len(chosen) < options.negatives and (left["C1"] or left["C2"]):
         kind: Kind = "C1" if rng.random() < options.c1_share else "C2"

@@ -13,7 +13,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, mine, models, rerank, search, serve, train, verify
+from mmseek.cli import (
+    compact,
+    delete,
+    demo,
+    embed,
+    evaluate,
+    index,
+    info,
+    mine,
+    models,
+    rerank,
+    search,
+    serve,
+    train,
+    verify,
+)
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json

@@ -76,9 +76,7 @@ def mine(
         judge = None if reranker is None else load_scorer(reranker, device)
         model = load(encoder, device)
         with Meter("corpus") as meter:
-            report, examples = run_mining(
-                data, model, output, options=options, reranker=judge, on_progress=meter.phase
-            )
+            report, examples = run_mining(data, model, output, options=options, reranker=judge, on_progress=meter.phase)
         document = {
             "output": str(output),
             "dataset": data.name,

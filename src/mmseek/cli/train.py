@@ -27,7 +27,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 def train(
     config: Annotated[
         str,
-        typer.Option("--config", metavar="F.yaml", help="A file, or the name of a recipe: vlm2vec-v2.", show_default=False),
+        typer.Option(
+            "--config", metavar="F.yaml", help="A file, or the name of a recipe: vlm2vec-v2.", show_default=False
+        ),
     ],
     changes: Annotated[
         list[str] | None,
@@ -89,13 +91,17 @@ def _planned(plan: Plan) -> tuple[Any, ...]:
     for name in ("source", "rows", "bad", "share", "epochs"):
         table.add_column(name, justify="left" if name == "source" else "right")
     for each in plan.sources:
-        table.add_row(Text(one_line(each.name)), f"{each.rows:,}", f"{each.bad:,}", f"{each.share:.3f}", f"{each.epochs:g}")
+        table.add_row(
+            Text(one_line(each.name)), f"{each.rows:,}", f"{each.bad:,}", f"{each.share:.3f}", f"{each.epochs:g}"
+        )
     memory = ", ".join(f"{name} {size(amount)}" for name, amount in plan.memory.items())
+    spread = f"{count(plan.chunks, 'chunk')}, on {count(plan.processes, 'process', 'processes')}"
+    trained = f"{plan.trained:,} of {plan.parameters:,} parameters trained"
     return (
-        Text(f"{one_line(plan.encoder)}: {plan.dim} dimensions, {plan.trained:,} of {plan.parameters:,} parameters trained"),
+        Text(f"{one_line(plan.encoder)}: {plan.dim} dimensions, {trained}"),
         Text(
-            f"{count(plan.steps, 'step')} of {count(plan.batch, 'query', 'queries')}, {plan.negatives} hard negatives each, "
-            f"in {count(plan.chunks, 'chunk')}, on {count(plan.processes, 'process', 'processes')}"
+            f"{count(plan.steps, 'step')} of {count(plan.batch, 'query', 'queries')}, "
+            f"{count(plan.negatives, 'hard negative')} each, in {spread}"
         ),
         table,
         Text(f"memory, about {size(sum(plan.memory.values()))}: {memory}"),

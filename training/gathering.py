@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["average_gradients", "gathered", "world_size"]
+__all__ = ["average_gradients", "gathered", "own_device", "rank", "together", "world_size"]
+
+
+@contextmanager
+def together(device: str | None) -> Iterator[None]:
+    """Inside, the processes that torchrun started are one group; alone, nothing happens.
+
+    Args:
+        device: as in `run.device`; on a CPU the group is gloo's.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    distributed.init_process_group("gloo" if on_cpu else "nccl")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(device: str | None) -> str | None:
+    """The device of this process: each of several has an accelerator of its own, unless one is named."""
+    if device is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return device
 
 
 def world_size() -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from mmseek.errors import MissingExtra
 
@@ -24,20 +24,24 @@ class StepLog:
         folder: of the run.
         from_step: a run that goes on; what was written of later steps is taken back.
         curves: whether TensorBoard's files are written.
+        quiet: write nothing, for all processes but the first.
 
     Raises:
         MissingExtra: curves are asked for and tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path, *, from_step: int, curves: bool) -> None:
+    def __init__(self, folder: Path, *, from_step: int, curves: bool, quiet: bool = False) -> None:
         if curves and find_spec("tensorboard") is None:
             raise MissingExtra("writing curves (run.tensorboard)", "train")
         self._path = folder / "log.jsonl"
-        self._folder, self._from, self._curves = folder, from_step, curves
+        self._folder, self._from, self._curves, self._quiet = folder, from_step, curves, quiet
+        self._file: TextIO | None = None
         self._writer: Any = None
         self.last_loss = float("nan")
 
     def __enter__(self) -> Self:
+        if self._quiet:
+            return self
         kept = self._kept()
         self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         if kept:
@@ -53,13 +57,16 @@ class StepLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._writer is not None:
             self._writer.close()
 
     def add(self, report: StepReport) -> None:
         """Write one step."""
         self.last_loss = report.loss
+        if self._file is None:
+            return
         row = {key: value for key, value in asdict(report).items() if key not in ("steps", "left")}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()

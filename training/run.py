@@ -23,6 +23,7 @@ from mmseek.training.settings import TrainConfig
 
 if TYPE_CHECKING:
     from mmseek.errors import ItemError
+    from mmseek.training.batches import Loader
     from mmseek.training.data.rows import Source
     from mmseek.training.families.base import Trainable
     from mmseek.training.trainer import StepReport
@@ -138,11 +139,12 @@ class Run:
 
             from mmseek.training.adapters import tune
             from mmseek.training.families import load_trainable
+            from mmseek.training.gathering import own_device
 
             config = self.config
             # Before the adapters, which begin with random numbers.
             manual_seed(config.run.seed)
-            trainable = load_trainable(config.model.encoder, device=config.run.device)
+            trainable = load_trainable(config.model.encoder, device=own_device(config.run.device))
             longest = max(config.loss.matryoshka, default=0)
             if longest > trainable.dim:
                 raise ConfigError(f"loss.matryoshka has {longest}, and the vectors have {trainable.dim} dimensions")
@@ -162,18 +164,38 @@ class Run:
             DatasetError: a row cannot be used.
             StorageError: the disk is full or read-only.
         """
-        from mmseek.training.batches import Loader
         from mmseek.training.checkpointing import latest, prune, written_whole
-        from mmseek.training.gathering import rank, world_size
+        from mmseek.training.gathering import rank, together
         from mmseek.training.logs import StepLog
+
+        with together(self.config.run.device):
+            if rank() == 0:
+                self._claim()
+                prune(self.output, self.config.run.keep)
+            _wait_for_all()
+            resume = latest(self.output)
+            began = 0 if resume is None else int(resume.name.removeprefix("checkpoint-"))
+            loader = self._loader()
+            with StepLog(self.output, from_step=began, curves=self.config.run.tensorboard, quiet=rank() > 0) as log:
+
+                def told(report: StepReport) -> None:
+                    log.add(report)
+                    if on_step is not None:
+                        on_step(report)
+
+                self._train(loader, resume, told)
+            if rank() == 0:
+                written_whole(self.output / "model", self.export)
+            _wait_for_all()
+        spec = f"{self.trainable.family}:{self.output / 'model'}"
+        return Trained(spec, self.steps, log.last_loss, began, tuple(loader.skipped.values()))
+
+    def _loader(self) -> Loader:
+        from mmseek.training.batches import Loader
+        from mmseek.training.gathering import rank, world_size
         from mmseek.training.sampling import BatchPlan
 
         config = self.config
-        _join_group(config.run.device)
-        self._claim()
-        resume = latest(self.output)
-        began = 0 if resume is None else int(resume.name.removeprefix("checkpoint-"))
-        prune(self.output, config.run.keep)
         plan = BatchPlan(
             [len(source) for source in self.sources],
             self.weights,
@@ -183,7 +205,7 @@ class Run:
             rank=rank(),
             world=world_size(),
         )
-        loader = Loader(
+        return Loader(
             plan,
             self.sources,
             self.trainable.prepare,
@@ -192,20 +214,8 @@ class Run:
             workers=config.run.workers,
             skip_bad_rows=config.data.skip_bad_rows,
         )
-        with StepLog(self.output, from_step=began, curves=config.run.tensorboard) as log:
 
-            def told(report: StepReport) -> None:
-                log.add(report)
-                if on_step is not None:
-                    on_step(report)
-
-            self._train(loader, resume, told)
-        if rank() == 0:
-            written_whole(self.output / "model", self.export)
-        spec = f"{self.trainable.family}:{self.output / 'model'}"
-        return Trained(spec, self.steps, log.last_loss, began, tuple(loader.skipped.values()))
-
-    def _train(self, loader: Any, resume: Path | None, on_step: Callable[[StepReport], None]) -> None:
+    def _train(self, loader: Loader, resume: Path | None, on_step: Callable[[StepReport], None]) -> None:
         from mmseek.training.trainer import ContrastiveTrainer
 
         device = str(next(self.trainable.inner.parameters()).device)
@@ -256,12 +266,10 @@ def _flat(settings: dict[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
-def _join_group(device: str | None) -> None:
-    """Join the processes that torchrun started, if it did; the trainer would, but the plan is made before it."""
-    import os
+def _wait_for_all() -> None:
+    from torch import distributed
 
-    from torch import cuda, distributed
+    from mmseek.training.gathering import world_size
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        on_cpu = device == "cpu" or not cuda.is_available()
-        distributed.init_process_group("gloo" if on_cpu else "nccl")
+    if world_size() > 1:
+        distributed.barrier()

@@ -115,6 +115,11 @@ class ContrastiveTrainer(SentenceTransformerTrainer):  # type: ignore[misc]  # t
         """Our batches."""
         return self._loader
 
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
+        """Not wrapped, see above."""
+        del training, dataloader
+        return model
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """All but biases, norms and the temperature."""
         names: list[str] = super().get_decay_parameter_names(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -64,6 +65,8 @@ def train(
         began = time.monotonic()
         with _Steps() as steps:
             trained = run.start(steps)
+        if os.environ.get("RANK", "0") != "0":
+            return  # the first of torchrun's processes speaks for all
         out.json(
             {
                 "encoder": trained.spec,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -64,7 +65,7 @@ def main() -> None:
         untrained = hits(data, f"vlm2vec:{start}")
         began = time.monotonic()
         trained = Run(from_mapping(TrainConfig, settings)).start(
-            lambda r: None if r.step % 50 else print(r.step, round(r.loss, 3), round(r.samples), flush=True)
+            lambda r: None if r.step % 50 else print(r.step, round(r.loss, 3), file=sys.stderr)
         )
         minutes = round((time.monotonic() - began) / 60, 2)
         after = hits(data, trained.spec)

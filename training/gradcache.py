@@ -6,7 +6,8 @@ chunks takes these on to the weights. The second pass draws the same random numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -41,11 +42,9 @@ def backward_in_chunks(
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         return loss.detach()
 
-    from sentence_transformers.base.losses.gradcache import RandContext
-
     states, parts = [], []
     for chunk in chunks:
-        states.append(RandContext(*_anchor()))
+        states.append(_random_state())
         with torch.no_grad():
             parts.append(encode([items[place] for place in chunk]))
     whole = torch.cat(parts)
@@ -55,7 +54,7 @@ def backward_in_chunks(
     if vectors.grad is None:
         raise RuntimeError("the loss does not depend on the vectors")
     for chunk, state in zip(chunks, states, strict=True):
-        with state:
+        with _drawing_from(state):
             again = encode([items[place] for place in chunk])
         if not again.requires_grad:
             continue  # a chunk of what is frozen
@@ -64,6 +63,17 @@ def backward_in_chunks(
     return loss.detach()
 
 
-def _anchor() -> tuple[Tensor, ...]:
-    """A tensor on the accelerator in use, by which sentence-transformers knows whose random state to keep."""
-    return (torch.empty(0, device="cuda"),) if torch.cuda.is_available() else ()
+def _random_state() -> tuple[Tensor, Tensor | None]:
+    """Of the CPU and of the accelerator in use."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+@contextmanager
+def _drawing_from(state: tuple[Tensor, Tensor | None]) -> Iterator[None]:
+    """Draw the numbers again that followed this state; afterwards the generators are where they were."""
+    devices = [torch.cuda.current_device()] if state[1] is not None else []
+    with torch.random.fork_rng(devices=devices):
+        torch.set_rng_state(state[0])
+        if state[1] is not None:
+            torch.cuda.set_rng_state(state[1])
+        yield

@@ -142,13 +142,19 @@ class Run:
             from mmseek.training.gathering import own_device
 
             config = self.config
+            if config.run.device not in (None, "auto", "cpu", "mps", "cuda", "cuda:0"):
+                raise ConfigError(
+                    f"run.device {config.run.device}: training takes the first accelerator that it sees; "
+                    "choose with CUDA_VISIBLE_DEVICES and leave run.device out"
+                )
             # Before the adapters, which begin with random numbers.
             manual_seed(config.run.seed)
             trainable = load_trainable(config.model.encoder, device=own_device(config.run.device))
             longest = max(config.loss.matryoshka, default=0)
             if longest > trainable.dim:
                 raise ConfigError(f"loss.matryoshka has {longest}, and the vectors have {trainable.dim} dimensions")
-            if config.model.tune.method == "full" and config.run.precision == "fp32":
+            if config.model.tune.method == "full" or config.run.precision == "fp32":
+                # On an accelerator families load bfloat16, which is enough for what adapters stand beside.
                 trainable.inner.float()
             tune(trainable.inner, config.model)
             if config.model.gradient_checkpointing and not trainable.gradient_checkpointing():

@@ -7,6 +7,7 @@ by number, and checkpoints without pickle.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from torch import Tensor, distributed, nn
 from transformers import PrinterCallback
 
+from mmseek.errors import ModelError
 from mmseek.training import checkpointing
 from mmseek.training.batches import Batch, Loader, make_chunks
 from mmseek.training.families.base import Trainable
@@ -143,6 +145,11 @@ class ContrastiveTrainer(SentenceTransformerTrainer):  # type: ignore[misc]  # t
             distributed.all_reduce(loss)
             loss /= world_size()
         self._last_loss = float(loss)
+        if not math.isfinite(self._last_loss):
+            raise ModelError(
+                f"the loss of step {self.state.global_step + 1} is {self._last_loss}: lower optimizer.rate, warm up "
+                "longer, or train with run.precision=fp32; the last checkpoint is kept"
+            )
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from mmseek import EncodeRequest, load_encoder
-from mmseek.errors import ConfigError, DatasetError, InputError, SpecError
+from mmseek.errors import ConfigError, DatasetError, InputError, ModelError, SpecError
 from mmseek.training.configuring import to_mapping
 from mmseek.training.data.rows import TrainingRow
 from mmseek.training.data.triples import read_triples
@@ -177,6 +177,8 @@ def test_a_row_that_cannot_be_used_is_named(configure: Configure, tmp_path: Path
         (("model.freeze=['.']",), ConfigError, "nothing to train"),
         (("model.tune.method=lora", "model.tune.targets=[nowhere]"), ConfigError, "model.tune.targets"),
         (("loss.matryoshka=[4096]",), ConfigError, "24 dimensions"),
+        (("optimizer.rate=1e30", "schedule.warmup=0"), ModelError, "lower optimizer.rate"),
+        (("run.device=cuda:3",), ConfigError, "CUDA_VISIBLE_DEVICES"),
         (("data.sources.0.path=/nowhere.jsonl",), InputError, "does not exist"),
         (("data.sources.0.format=parchment",), ConfigError, "triples"),
     ],

@@ -129,6 +129,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(bool(self.sources), "sources must name at least one source")
+        weighted = sum(source.weight is not None for source in self.sources)
+        _check(weighted in (0, len(self.sources)), "sources need a weight each, or none of them one")
         _check(self.negatives >= 0, f"negatives must be 0 or more, not {self.negatives}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseek.errors import ConfigError
+from mmseek.errors import ConfigError, MissingExtra
 from mmseek.training.configuring import from_mapping, overridden, to_mapping
 from mmseek.training.plan import plan
 from mmseek.training.run import RECIPES, Run, load_config
@@ -32,6 +32,7 @@ LEAST = {"model": {"encoder": "mini"}, "data": {"sources": [{"path": "rows.jsonl
         ("data.sources.1.path=x", r"none of the list's places"),
         ("model.encoder.name=x", r"model\.encoder is a single value"),
         ("nonsense", r"write --set a\.b=value"),
+        ("data.sources=[{path: a, weight: 2}, {path: b}]", r"data\.sources need a weight each"),
         ("data.sources=[]", r"data\.sources must name at least one"),
         ("data.sources=[{name: x}]", r"data\.sources\.0\.path is missing"),
     ],
@@ -39,6 +40,12 @@ LEAST = {"model": {"encoder": "mini"}, "data": {"sources": [{"path": "rows.jsonl
 def test_what_is_wrong_is_named_by_its_path(change: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         from_mapping(TrainConfig, overridden(LEAST, [change]))
+
+
+def test_without_the_extra_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmseek.training.run.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"mmseek\[train\]"):
+        load_config("vlm2vec-v2")
 
 
 def test_changes_are_applied_in_order_and_leave_the_settings_alone() -> None:

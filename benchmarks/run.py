@@ -29,6 +29,8 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
         ("rerank_pairs.py", [], None),
+        ("instruction_decides.py", ["--json"], None),
+        ("train_speed.py", ["--data", str(text)], text),
     ]
 
 

@@ -197,18 +197,29 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
             key.update(repr(picture.grid).encode() + picture.values.tobytes())
         return [Unit(SEQUENCE, Sequence1D(tokens, positions, pictures, pooled), cost=len(tokens), key=key.digest())]
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model and what belongs to it."""
+        return self._checkpoint
+
     def forward(self, kind: str, payloads: Sequence[Sequence1D]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
         import torch
 
         with torch.inference_mode():
-            means = [
-                states[slice(*payload.pooled)].float().mean(dim=0)
-                for states, payload in zip(self.states(payloads), payloads, strict=True)
-            ]
-            rows: FloatArray = torch.nn.functional.normalize(torch.stack(means), dim=1).cpu().numpy()
+            rows: FloatArray = self.embedded(payloads).cpu().numpy()
         return rows
+
+    def embedded(self, payloads: Sequence[Sequence1D]) -> torch.Tensor:
+        """As `forward`, on the model's device, with a graph where gradients are enabled."""
+        import torch
+
+        means = [
+            states[slice(*payload.pooled)].float().mean(dim=0)
+            for states, payload in zip(self.states(payloads), payloads, strict=True)
+        ]
+        return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
     def states(self, payloads: Sequence[Sequence1D]) -> list[torch.Tensor]:
         """The last layer's states of each sequence's tokens, each (tokens, d), on the model's device."""
@@ -227,14 +238,13 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
             places.append(place)
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
-        with torch.inference_mode():
-            states = self._checkpoint.model(
-                input_ids=torch.from_numpy(tokens).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
-                use_cache=False,
-                **(self._visual(pictures) if pictures else {}),
-            ).last_hidden_state
+        states = self._checkpoint.model(
+            input_ids=torch.from_numpy(tokens).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            position_ids=torch.from_numpy(positions).to(device),
+            use_cache=False,
+            **(self._visual(pictures) if pictures else {}),
+        ).last_hidden_state
         return [states[row, place] for row, place in enumerate(places)]
 
     def _patches(self, image: Image) -> Patches:

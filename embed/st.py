@@ -97,6 +97,11 @@ class StEncoder(EngineEncoder):
         return self._identity
 
     @property
+    def model(self) -> Any:
+        """The `SentenceTransformer`."""
+        return self._model
+
+    @property
     def budgets(self) -> Mapping[str, Budget]:
         """Texts by tokens, what holds pictures by number."""
         return self._batch_budgets

@@ -15,15 +15,14 @@ from mmseek.errors import MmseekError
 if TYPE_CHECKING:
     from mmseek.embed import load_encoder
     from mmseek.index import open_collection
-    from mmseek.pipeline import Retriever
-    from mmseek.rerank import load_reranker
+    from mmseek.pipeline import Retriever, load_reranker
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Retriever": "mmseek.pipeline",
     "load_encoder": "mmseek.embed",
-    "load_reranker": "mmseek.rerank",
+    "load_reranker": "mmseek.pipeline",
     "open_collection": "mmseek.index",
 }
 

@@ -49,7 +49,7 @@ def load_scorer(spec: str, device: str | None) -> Reranker:
         ModelError: its weights are missing or unusable.
     """
     with _waiting(f"loading reranker {one_line(spec)}"):
-        from mmseek.rerank import load_reranker
+        from mmseek.pipeline import load_reranker
 
         return load_reranker(spec, device=device)
 

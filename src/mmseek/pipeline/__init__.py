@@ -2,6 +2,7 @@
 
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress, write_report
+from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.retriever import Retriever, SearchResult
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Retriever",
     "SearchResult",
     "index_corpus",
+    "load_reranker",
     "write_report",
 ]

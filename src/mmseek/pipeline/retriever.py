@@ -18,9 +18,9 @@ from mmseek.index import open_collection
 from mmseek.pipeline.hybrid import run_query
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexReport, Progress
+from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth, rerank_hits
 from mmseek.protocols import Collection, Encoder, Reranker
-from mmseek.rerank import load_reranker
 
 if TYPE_CHECKING:
     import PIL.Image

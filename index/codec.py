@@ -12,14 +12,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mmseek._types import Content, Document, Image, Part, Text
 from mmseek.errors import CorruptCollection, InputError
-from mmseek.index.assets import AssetStore, asset_name
+from mmseek.index.assets import asset_name
 
 MAX_ID_BYTES = 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Places(Protocol):
+    """Where the pictures are that a collection keeps."""
+
+    def path(self, name: str) -> Path: ...
 
 
 class Record(NamedTuple):
@@ -51,7 +57,7 @@ def encode(row: int, document: Document, digest: str | None) -> Record:
     return Record(*fields, checksum(*fields))
 
 
-def decode(record: Record, assets: AssetStore) -> Document:
+def decode(record: Record, assets: Places) -> Document:
     """The document of a row; pictures the collection keeps are given by their path.
 
     Raises:
@@ -107,21 +113,22 @@ def _to_json(stored: Mapping[str, Any], identifier: str) -> str:
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _part_to_json(part: Part) -> dict[str, str]:
+def _part_to_json(part: Part) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"text": part.text}
-    if part.data is not None:
-        return {"asset": asset_name(part.data)}
     if part.url is not None:
         return {"url": part.url}
-    return {"path": str(Path(str(part.path)).absolute())}
+    frame = {} if part.frame is None else {"frame": list(part.frame)}
+    if part.data is not None:
+        return {"asset": asset_name(part.data), **frame}
+    return {"path": str(Path(str(part.path)).absolute()), **frame}
 
 
-def _part_from_json(part: Mapping[str, str], assets: AssetStore) -> Part:
+def _part_from_json(part: Mapping[str, Any], assets: Places) -> Part:
     if "text" in part:
         return Text(part["text"])
-    if "asset" in part:
-        return Image(path=assets.path(part["asset"]))
     if "url" in part:
         return Image(url=part["url"])
-    return Image(path=Path(part["path"]))
+    number, count = part.get("frame", (0, 0))
+    path = assets.path(part["asset"]) if "asset" in part else Path(part["path"])
+    return Image(path=path, frame=(number, count) if count else None)

@@ -4,6 +4,7 @@ mmseek.json        what it is, and whose vectors (manifest)
 documents.sqlite   documents and the ledger of vectors; the only thing that says what exists
 vectors/           append-only float32 rows
 assets/            pictures that came as bytes
+ann/               an approximate index, if one was asked for; derived
 LOCK               held by the one writer
 """
 
@@ -13,19 +14,25 @@ import sqlite3
 import threading
 from collections.abc import Collection as Container
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
+from mmseek._stored import StoredBatch
 from mmseek._types import Document, EncoderIdentity, Hit
-from mmseek.errors import CollectionError, CorruptCollection, InputError
+from mmseek.errors import CollectionError, CorruptCollection
 from mmseek.index import codec
+from mmseek.index.ann.files import AnnFolder
+from mmseek.index.ann.info import describe
+from mmseek.index.ann.keeper import AnnKeeper
 from mmseek.index.assets import AssetStore
+from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
+from mmseek.index.compaction import copy_living, drop_unused_pictures
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
+from mmseek.index.filter_cache import FilterCache
 from mmseek.index.filter_sql import restrict
 from mmseek.index.head import Head, read_head, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
@@ -33,13 +40,13 @@ from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
 from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
+from mmseek.index.stream import stored_batches, vectors_of
 from mmseek.index.verify import Parts, verify
-from mmseek.index.view import IndexFactory, VectorView, exact_index, read_vectors
+from mmseek.index.view import IndexFactory, VectorView, exact_index
 from mmseek.protocols import CollectionInfo, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
-    from mmseek.protocols import RowArray
 
 
 class LocalCollection:
@@ -69,20 +76,40 @@ class LocalCollection:
         self._assets = AssetStore(folder)
         self._segments = Segments(folder, manifest.encoder.dim, segment_bytes)
         self._connections = Connections(folder, writable=lock is not None)
-        self._view = VectorView(self._connections, self._segments, manifest.encoder.dim, make_index)
+        dim = manifest.encoder.dim
+        self._ann = AnnKeeper(AnnFolder(folder), self._connections, self._segments, dim, self._check_writer)
+        stored = (self._ann.load, self._ann.folder.key)
+        self._view = VectorView(self._connections, self._segments, dim, make_index, *stored)
+        self._filters = FilterCache()
         self._closed = False
         self._tail = (1, 0)  # where the next vector goes: segment and row
         if lock is not None:
             try:
                 self._clean_up()
+                self._ann.clean_up()
             except BaseException:
                 self._connections.close()
                 raise
 
     @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it says of itself."""
+        return self._manifest
+
+    @property
     def encoder(self) -> EncoderIdentity:
         """The encoder whose vectors this collection holds."""
         return self._manifest.encoder
+
+    @property
+    def ann(self) -> AnnKeeper:
+        """Builds and keeps the vector index that searches use."""
+        return self._ann
 
     def info(self) -> CollectionInfo:
         with self._connections.lend() as connection, reading(connection) as snapshot:
@@ -95,19 +122,22 @@ class LocalCollection:
                 bytes=_bytes_below(self._folder),
                 created_at=self._manifest.created_at,
                 updated_at=snapshot.updated_at(),
+                index=describe(self._ann.folder, snapshot, self.encoder.dim),
             )
 
-    def upsert(self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str] | None = None) -> None:
-        matrix = self._checked(documents, vectors)
-        if digests is not None and len(digests) != len(documents):
-            raise InputError(f"{len(documents)} documents need as many digests, not {len(digests)}")
+    def upsert(
+        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+    ) -> None:
+        matrix = check_upsert(documents, vectors, self.encoder.dim)
+        check_digests(documents, digests)
         with self._writing:
             self._check_writer()
             if documents:
                 self._store(documents, matrix, digests or [None] * len(documents))
+                self._ann.start_folding()
 
     def delete(self, ids: Container[str]) -> int:
-        wanted = _id_list(ids)
+        wanted = id_list(ids)
         with self._writing:
             self._check_writer()
             with self._connections.lend() as connection, self._transaction(connection) as (transaction, generation):
@@ -115,20 +145,44 @@ class LocalCollection:
         return count
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        wanted = _id_list(ids)
+        wanted = id_list(ids)
         with self._connections.lend() as connection, reading(connection) as snapshot:
             records = snapshot.records(wanted)
         return {name: codec.decode(records[name], self._assets) for name in wanted if name in records}
 
     def digests(self, ids: Sequence[str]) -> dict[str, str]:
         with self._connections.lend() as connection, reading(connection) as snapshot:
-            return snapshot.digests(_id_list(ids))
+            return snapshot.digests(id_list(ids))
 
     def documents(self) -> Iterator[Document]:
         """All documents in the order in which they were stored, as they were when the iteration began."""
         with self._connections.lend() as connection, reading(connection) as snapshot:
             for record in snapshot.all_records():
                 yield codec.decode(record, self._assets)
+
+    def export(self, batch: int = 256) -> Iterator[StoredBatch]:
+        """All documents with their vectors, as they were when the iteration began; a compaction does not disturb it."""
+        with self.pinned() as (snapshot, segments):
+            yield from stored_batches(snapshot, segments, self._assets, batch)
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        with self.pinned() as (snapshot, segments):
+            return vectors_of(snapshot, segments, id_list(ids))
+
+    @contextmanager
+    def pinned(self) -> Iterator[tuple[Snapshot, Segments]]:
+        """One state of the ledger with its vector files held open, so that no compaction takes them away."""
+        with self._connections.lend() as connection:
+            for last in (False, False, True):
+                with reading(connection) as snapshot, ExitStack() as held:
+                    try:
+                        segments = held.enter_context(self._segments.pinned(snapshot.used()))
+                    except CorruptCollection:
+                        if last:
+                            raise
+                        continue  # a compaction came between the two: the next state has other files
+                    yield snapshot, segments
+                    return
 
     def search(
         self,
@@ -139,16 +193,12 @@ class LocalCollection:
         candidates: Container[str] | None = None,
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        query = np.asarray(vector, dtype=np.float32)
-        if query.shape != (self.encoder.dim,) or not np.isfinite(query).all():
-            raise InputError(
-                f"a query vector is {self.encoder.dim} finite numbers, not an array of shape {query.shape}"
-            )
-        _check_k(k)
-        condition = restrict(None if candidates is None else _id_list(candidates), (), filter)
+        query = check_query(vector, self.encoder.dim)
+        check_k(k)
+        condition = restrict(None if candidates is None else id_list(candidates), (), filter)
         with self._view.current() as (index, snapshot):
-            allowed = None if condition is None else snapshot.rows_where(condition)
-            excluded = snapshot.rows(_id_list(exclude)) if exclude else None
+            allowed = None if condition is None else self._filters.rows(snapshot, condition)
+            excluded = snapshot.rows(id_list(exclude)) if exclude else None
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
             records = snapshot.records_of_rows(row for row, _ in best)
@@ -163,8 +213,8 @@ class LocalCollection:
         candidates: Container[str] | None = None,
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        _check_k(k)
-        condition = restrict(None if candidates is None else _id_list(candidates), _id_list(exclude), filter)
+        check_k(k)
+        condition = restrict(None if candidates is None else id_list(candidates), id_list(exclude), filter)
         with self._connections.lend() as connection, reading(connection) as snapshot:
             if not snapshot.has_words():
                 raise CollectionError(
@@ -176,7 +226,20 @@ class LocalCollection:
         return self._hits(best, records, "lexical")
 
     def verify(self) -> VerifyReport:
-        return verify(Parts(self._folder, self._manifest, self._connections, self._segments, self._assets))
+        report = verify(self.parts)
+        return replace(report, problems=(*report.problems, *self._ann.folder.problems()))
+
+    @property
+    def parts(self) -> Parts:
+        """Of what it consists, for those who check and mend it."""
+        return Parts(self._folder, self._manifest, self._connections, self._segments, self._assets)
+
+    def rebuild_words(self) -> None:
+        """Build the index of words anew from the documents."""
+        with self._writing, self._connections.lend() as connection:
+            self._check_writer()
+            with self._transaction(connection) as (transaction, _):
+                transaction.rebuild_words()
 
     def compact(self) -> int:
         """Give the space of replaced and deleted documents back to the disk; returns how many vectors were dropped.
@@ -191,21 +254,28 @@ class LocalCollection:
             self._check_writer()
             with reading(connection) as snapshot:
                 dropped, used = snapshot.count_dead(), snapshot.used()
-                if dropped:
-                    rows, blocks = self._copy_living(snapshot)
+                first = self._tail[0] + 1
             if dropped:
-                with self._transaction(connection) as (transaction, _):
-                    transaction.replace_vectors(blocks, rows)
-                self._tail = (blocks[-1].segment, blocks[-1].start + blocks[-1].rows) if blocks else self._tail
+                try:
+                    with reading(connection) as snapshot:
+                        rows, blocks = copy_living(snapshot, self._segments, first)
+                    with self._transaction(connection) as (transaction, _):
+                        transaction.replace_vectors(blocks, rows)
+                except BaseException:
+                    self._tail = (max(self._segments.existing(), default=0) + 1, 0)
+                    raise
+                self._tail = (blocks[-1].segment, blocks[-1].start + blocks[-1].rows) if blocks else (first, 0)
                 self._segments.remove(used)
                 with suppress(sqlite3.OperationalError):  # all is done; the ledger file just stays as large as it was
                     connection.execute("VACUUM")
                     empty_log(connection)
-            self._drop_unused_pictures(connection)
+            drop_unused_pictures(connection, self._assets)
+        self._ann.moved()
         return dropped
 
     def close(self) -> None:
         """Give back files and the right to write; a second call does nothing."""
+        self._ann.stop()
         with self._writing:
             lock, self._lock = self._lock, None
             self._closed = True
@@ -266,31 +336,6 @@ class LocalCollection:
                 with self._transaction(connection) as (transaction, _):
                     transaction.rebuild_words()
 
-    def _copy_living(self, snapshot: Snapshot) -> tuple[RowArray, list[Block]]:
-        """Write all living vectors once more, into new segments: their rows and the new blocks, in one order."""
-        for block in snapshot.blocks():
-            if not self._segments.is_sound(block):
-                raise CorruptCollection(f"{self._segments.path(block.segment)} is damaged: see `mmseek verify`")
-        segment, start = self._tail[0] + 1, 0
-        numbers: list[RowArray] = [np.empty(0, dtype=np.int64)]
-        blocks: list[Block] = []
-        self._tail = (segment, 0)
-        for rows, vectors in read_vectors(snapshot, self._segments):
-            if self._segments.is_full(start, len(vectors)):
-                segment, start = segment + 1, 0
-            blocks.append(self._segments.append(segment, start, vectors))
-            numbers.append(rows)
-            start += len(vectors)
-            self._tail = (segment + 1, 0)  # should this fail, what it wrote is left for the next writer to remove
-        return np.concatenate(numbers), blocks
-
-    def _drop_unused_pictures(self, connection: sqlite3.Connection) -> None:
-        with reading(connection) as snapshot:
-            used = {name for record in snapshot.all_records() for name in codec.asset_names(record.item)}
-        for name in self._assets.names():
-            if name not in used:
-                self._assets.remove(name)
-
     def _flush_log(self) -> int | None:
         """Bring the log into the ledger file; the generation it is then at, or None where a reader is in the way."""
         with self._connections.lend() as connection:
@@ -327,46 +372,11 @@ class LocalCollection:
         with suppress(OSError):
             write_head(self._folder, Head(generation + 1))
 
-    def _checked(self, documents: Sequence[Document], vectors: FloatArray) -> FloatArray:
-        """The vectors as a float32 matrix, after all checks of what a caller may get wrong."""
-        with np.errstate(over="ignore"):
-            matrix = np.ascontiguousarray(vectors, dtype=np.float32)
-        wanted = (len(documents), self.encoder.dim)
-        if matrix.shape != wanted and (len(documents) or matrix.size):
-            raise InputError(f"{wanted[0]} documents need vectors of shape {wanted}, not {matrix.shape}")
-        seen: set[str] = set()
-        for document in documents:
-            codec.check_id(document.id)
-            if document.id in seen:
-                raise InputError(f"document {document.id!r} is given twice in one call: give each id once")
-            seen.add(document.id)
-        if documents:
-            self._check_values(documents, matrix)
-        return matrix
-
-    @staticmethod
-    def _check_values(documents: Sequence[Document], matrix: FloatArray) -> None:
-        usable = np.isfinite(matrix).all(axis=1) & matrix.any(axis=1)
-        if not usable.all():
-            bad = documents[int(np.argmin(usable))]
-            raise InputError(f"the vector of document {bad.id!r} has NaN or infinity in it, or is all zero")
-
     def _check_writer(self) -> None:
         if self._closed:
             raise CollectionError(f"the collection {self._folder} is closed: open it again")
         if self._lock is None:
             raise CollectionError(f'{self._folder} is open for reading only: open it with mode="write"')
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise InputError(f"k is the number of hits and must be at least 1, not {k}")
-
-
-def _id_list(ids: Container[str]) -> list[str]:
-    if isinstance(ids, str):
-        raise InputError(f"give a list of ids, not the string {ids!r}")
-    return list(ids)
 
 
 def _bytes_below(folder: Path) -> int:

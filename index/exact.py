@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 
 from mmseek.errors import InputError
+from mmseek.index.scoring import CHUNK, best_of, error_bound, exact_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _MARGIN = 16  # rows asked of FAISS beyond k, so that near-equal scores at the end can be told apart
 _MOST_PROPOSED = 2048  # FAISS keeps its best in a heap, which is slow for more than this
-_CHUNK = 16384  # rows scored at a time without FAISS
 _FEW_DEAD = 1024  # below this, removed rows are only skipped
 
 
@@ -137,7 +137,7 @@ class FaissExactIndex:
         # machine that is several times slower than one core doing it. A selector keeps it to one core, too, but is
         # asked about every row.
         if mask is None and len(queries) == 1:
-            with _one_core():
+            with one_core():
                 scores, positions = self._index.search(queries, k)
             return scores, positions
         if mask is None:
@@ -152,8 +152,8 @@ class FaissExactIndex:
         matrix = self._matrix()
         total = len(matrix) if pool is None else len(pool)
         scores = np.empty(total, dtype=np.float32)
-        for low in range(0, total, _CHUNK):
-            part = slice(low, min(low + _CHUNK, total))
+        for low in range(0, total, CHUNK):
+            part = slice(low, min(low + CHUNK, total))
             scores[part] = (matrix[part] if pool is None else matrix[pool[part]]) @ query
         if k < total:
             bar = np.partition(scores, total - k)[total - k] - self._doubt(query[None])[0]
@@ -165,17 +165,13 @@ class FaissExactIndex:
     def _rank(self, query: FloatArray, k: int, proposed: RowArray) -> tuple[RowArray, FloatArray]:
         matrix = self._matrix()
         scores = np.empty(len(proposed), dtype=np.float32)
-        for low in range(0, len(proposed), _CHUNK):
-            part = slice(low, low + _CHUNK)
-            scores[part] = np.multiply(matrix[proposed[part]], query, dtype=np.float64).sum(axis=1)
-        rows = self._rows[proposed]
-        best = np.lexsort((rows, -scores))[:k]
-        return rows[best], scores[best]
+        for low in range(0, len(proposed), CHUNK):
+            part = slice(low, low + CHUNK)
+            scores[part] = exact_scores(matrix[proposed[part]], query)
+        return best_of(self._rows[proposed], scores, k)
 
     def _doubt(self, queries: FloatArray) -> FloatArray:
-        """How far apart two float32 scores (n,) must be to be surely in this order: twice the error bound of a sum."""
-        bound = 2 * self._dim * 2.0**-24 * self._largest * np.linalg.norm(queries, axis=1)
-        return np.asarray(bound, dtype=np.float32)
+        return error_bound(self._dim, self._largest, queries)
 
     def _matrix(self) -> FloatArray:
         """FAISS's own memory, seen as (n, dim); valid until rows are added or dropped."""
@@ -229,7 +225,7 @@ class FaissExactIndex:
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
+def one_core() -> Iterator[None]:
     """FAISS on one core, for the calling thread alone: OpenMP keeps the number for each thread."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

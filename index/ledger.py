@@ -126,14 +126,22 @@ class Snapshot:
         """Places of living vectors with row numbers over `after`: arrays (n, 3) of row, segment, position."""
         return self._places("SELECT row, segment, position FROM vectors WHERE row > ? AND died IS NULL", after)
 
+    def places_of(self, ids: Iterable[str]) -> list[tuple[str, int, int]]:
+        """Where the vectors of these ids stand: id, segment, position."""
+        sql = """
+            SELECT id, segment, position FROM documents JOIN vectors USING (row)
+            WHERE died IS NULL AND id IN (SELECT value FROM json_each(?))
+        """
+        return self.sql.execute(sql, (json.dumps(list(ids)),)).fetchall()
+
     def died(self, after: int) -> RowArray:
         """Rows that died in generations over `after`."""
         found = self.sql.execute("SELECT row FROM vectors WHERE died > ?", (after,))
         return np.fromiter((row for (row,) in found), dtype=np.int64)
 
-    def count_vectors(self) -> int:
-        """How many vectors are alive."""
-        return self._number("SELECT count(*) FROM vectors WHERE died IS NULL")
+    def count_vectors(self, after: int = 0) -> int:
+        """How many vectors with row numbers over `after` are alive."""
+        return self._number("SELECT count(*) FROM vectors WHERE row > ? AND died IS NULL", after)
 
     def count_dead(self) -> int:
         """How many vectors on disk belong to nothing any more."""
@@ -175,8 +183,8 @@ class Snapshot:
         while found := cursor.fetchmany(_CHUNK):
             yield np.array(found, dtype=np.int64)
 
-    def _number(self, sql: str) -> int:
-        return int(self.sql.execute(sql).fetchone()[0])
+    def _number(self, sql: str, *parameters: int) -> int:
+        return int(self.sql.execute(sql, parameters).fetchone()[0])
 
 
 class Transaction(Snapshot):

@@ -11,10 +11,12 @@ from typing import Literal, TypeAlias
 from mmseek._types import EncoderIdentity
 from mmseek.errors import CollectionExists, CorruptCollection, EncoderMismatch, InputError, NotACollection, SpecError
 from mmseek.index import assets, connections, ledger, lock, manifest, segments
+from mmseek.index.aliases import resolve_alias
 from mmseek.index.collection import LocalCollection
 from mmseek.index.durable import make_folder, storage_errors, sync_folder
 from mmseek.index.head import NAME as HEAD_NAME
 from mmseek.index.head import Head, write_head
+from mmseek.index.qdrant import is_qdrant, open_qdrant
 from mmseek.protocols import Collection, VerifyReport
 
 Mode: TypeAlias = Literal["read", "write", "create"]
@@ -34,7 +36,8 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
     """Open a collection, or make one.
 
     Args:
-        location: the collection's folder.
+        location: the collection's folder, or a place in Qdrant: `qdrant-edge:DIR`, `qdrant://HOST:PORT/NAME`,
+            `qdrant+https://HOST:PORT/NAME`, `qdrant-local::memory:NAME`; see docs/qdrant.md.
         mode: `read`: any number at a time, also beside a writer. `write`: the one writer; makes the collection when
             the folder is absent or empty. `create`: like `write`, but refuses a collection that is there.
         encoder: whose vectors are to be searched or stored; compared with those of the collection, and needed to
@@ -47,10 +50,13 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
         CollectionLocked: another writer has it.
         FormatTooNew, CorruptCollection, StorageError: see there.
         SpecError: nothing answers to this kind of location.
+        MissingExtra: it is in Qdrant, and mmseek[qdrant] is not installed.
     """
     if mode not in {"read", "write", "create"}:
         raise InputError(f"a collection is opened to read, write or create, not to {mode!r}")
-    folder = _folder(location)
+    if is_qdrant(location):
+        return open_qdrant(str(location), mode=mode, encoder=encoder)
+    folder = folder_of(location)
     if mode == "read":
         found = manifest.read_manifest(folder)
         _check_encoder(folder, found, encoder)
@@ -72,8 +78,13 @@ def verify_collection(location: str | Path) -> VerifyReport:
     Raises:
         NotACollection, FormatTooNew, StorageError: there is nothing that could be checked.
     """
+    return verify_folder(folder_of(location))
+
+
+def verify_folder(folder: Path) -> VerifyReport:
+    """Check the collection in a folder; errors as in `verify_collection`."""
     try:
-        collection = open_collection(location)
+        collection = LocalCollection(folder, manifest.read_manifest(folder))
     except CorruptCollection as error:
         return VerifyReport(0, 0, (str(error),))
     with closing(collection):
@@ -87,7 +98,9 @@ def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> L
     try:
         # Looked at again: another writer may have made it before we had the lock.
         if not _is_collection(folder) and encoder is not None:
-            _make(folder, encoder)
+            if encoder.dim < 1:
+                raise InputError(f"an encoder's vectors have at least one dimension, not {encoder.dim}")
+            make_empty(folder, manifest.Manifest(encoder, ledger.now()))
         elif mode == "create":
             raise CollectionExists(f"{folder} is a collection already: choose another folder, or index into it")
         found = manifest.read_manifest(folder)
@@ -98,10 +111,8 @@ def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> L
         raise
 
 
-def _make(folder: Path, encoder: EncoderIdentity) -> None:
-    """The manifest is written last: a folder without one holds nothing."""
-    if encoder.dim < 1:
-        raise InputError(f"an encoder's vectors have at least one dimension, not {encoder.dim}")
+def make_empty(folder: Path, made: manifest.Manifest) -> None:
+    """Make a folder a collection without documents. The manifest is written last: without one it holds nothing."""
     database = folder / connections.NAME
     with storage_errors(folder), connections.sqlite_errors(database):
         for leftover in folder.glob(connections.NAME + "*"):
@@ -109,22 +120,33 @@ def _make(folder: Path, encoder: EncoderIdentity) -> None:
         connection = sqlite3.connect(database, isolation_level=None)
         try:
             ledger.create_schema(connection)
+            connection.execute("INSERT INTO meta VALUES ('manifest', ?)", (made.to_bytes().decode(),))
         finally:
             connection.close()
         make_folder(folder / segments.FOLDER)
         make_folder(folder / assets.FOLDER)
         sync_folder(folder)
         write_head(folder, Head(0), durable=True)
-        manifest.write_manifest(folder, manifest.Manifest(encoder, ledger.now()))
+        manifest.write_manifest(folder, made)
 
 
-def _folder(location: str | Path) -> Path:
+def folder_of(location: str | Path) -> Path:
+    """The folder that a location names, directly or by an alias.
+
+    Raises:
+        SpecError, InputError: it names none.
+    """
     scheme = re.match(r"([a-z][a-z0-9+.-]*)://", str(location))
     if scheme:
-        raise SpecError(f"no kind of collection answers to {scheme[1]}://: give the path of a folder")
+        raise SpecError(
+            f"no kind of collection answers to {scheme[1]}://: give the path of a folder, or qdrant://HOST:PORT/NAME"
+        )
     if not str(location).strip():
         raise InputError("the location of the collection is empty: give the path of a folder")
-    return Path(location).absolute()
+    folder = resolve_alias(Path(location).absolute())
+    if (folder / "qdrant-edge.json").exists():
+        raise NotACollection(f"{location} is a collection of Qdrant's engine: write qdrant-edge:{location}")
+    return folder
 
 
 def _is_collection(folder: Path) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mmseek.protocols import RowArray
 
 IndexFactory = Callable[[int, int], VectorIndex]
+# The stored index as of a snapshot and the last row number in it, or None where there is none.
+StoredIndex = Callable[[Snapshot, State], tuple[VectorIndex, int] | None]
 
 
 def exact_index(dim: int, capacity: int) -> VectorIndex:
@@ -38,15 +40,26 @@ class VectorView:
         segments: the vectors on disk.
         dim: their columns.
         make_index: called with dim and the number of rows to come.
+        stored: loads a stored index, if there is one; else the index is made from all vectors.
+        stored_key: changes whenever another stored index is there.
     """
 
     def __init__(
-        self, connections: Connections, segments: Segments, dim: int, make_index: IndexFactory = exact_index
+        self,
+        connections: Connections,
+        segments: Segments,
+        dim: int,
+        make_index: IndexFactory = exact_index,
+        stored: StoredIndex = lambda _snapshot, _state: None,
+        stored_key: Callable[[], object] = lambda: None,
     ) -> None:
         self._connections = connections
         self._segments = segments
         self._dim = dim
         self._make_index = make_index
+        self._stored = stored
+        self._stored_key = stored_key
+        self._key: object = None
         self._lock = ReadWriteLock()
         self._index: VectorIndex | None = None
         self._seen: State | None = None
@@ -57,7 +70,7 @@ class VectorView:
         self._lock.acquire_shared()
         try:
             with self._connections.lend() as connection, reading(connection) as snapshot:
-                if self._index is not None and snapshot.state() == self._seen:
+                if self._index is not None and snapshot.state() == self._seen and self._stored_key() == self._key:
                     yield self._index, snapshot
                     return
         finally:
@@ -87,16 +100,18 @@ class VectorView:
 
     def _follow(self, snapshot: Snapshot, state: State) -> VectorIndex:
         index, seen, self._index, self._seen = self._index, self._seen, None, None
-        if index is None or seen is None or seen.epoch != state.epoch:
+        key = self._stored_key()  # before it is loaded: should another come meanwhile, the next search loads that
+        if index is None or seen is None or seen.epoch != state.epoch or key != self._key:
             del index  # before its successor is filled: one of them in memory is enough
-            index, after = self._make_index(self._dim, snapshot.count()), 0
+            loaded = None if key is None else self._stored(snapshot, state)
+            index, after = loaded or (self._make_index(self._dim, snapshot.count()), 0)
         else:
             index.remove(snapshot.died(seen.generation))
             after = seen.next_row - 1
         for rows, vectors in read_vectors(snapshot, self._segments, after):
             index.add(rows, vectors)
         # Only a whole index is kept: after an error the next search builds it anew.
-        self._index, self._seen = index, state
+        self._index, self._seen, self._key = index, state, key
         return index
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from mmseek._stored import StoredBatch
 from mmseek._types import (
     Content,
     Document,
@@ -17,6 +18,7 @@ from mmseek._types import (
     Pair,
     RerankerIdentity,
     Scored,
+    Sent,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,37 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class MultiVectorEncoder(Protocol):
+    """Content -> a vector for each of its tokens: float32 (tokens, dim) an item, each row L2-normalised.
+
+    Two items are compared by MaxSim: for each vector of the query the largest inner product with one of the document,
+    summed (Khattab and Zaharia 2020, arXiv:2004.12832). The methods have other names than an `Encoder`'s, so that what
+    wants one vector an item can never be handed many by mistake.
+    """
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Spec, the dimension of each vector, and the fingerprint, as of an `Encoder`."""
+        ...
+
+    def encode_query_tokens(self, contents: Sequence[Content], instruction: str | None = None) -> list[FloatArray]:
+        """Encode the query side: one array (tokens, dim) a content.
+
+        Raises:
+            MmseekError: the first item that cannot be encoded, named by its position.
+        """
+        ...
+
+    def encode_document_tokens(self, contents: Sequence[Content]) -> list[FloatArray]:
+        """Encode the document side; errors as in `encode_query_tokens`."""
+        ...
+
+    def stream_tokens(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
 class Reranker(Protocol):
     """(query, document) -> score: float32, higher is better, independent of the batch and of the order."""
 
@@ -73,6 +106,19 @@ class Reranker(Protocol):
 
     def stream(self, pairs: Iterable[Pair]) -> Iterator[Scored]:
         """Score any number of pairs in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A reranker that tells what its model reads of a pair."""
+
+    def sent(self, pair: Pair) -> Sent:
+        """Prompt and sizes.
+
+        Raises:
+            MmseekError: the pair cannot be scored.
+        """
         ...
 
 
@@ -104,6 +150,31 @@ class VectorIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The vector index of a collection.
+
+    Args:
+        kind: `exact`, `hnsw`, `ivf-pq` ...
+        wanted: what was asked for: a kind, or `auto`.
+        settings: how it is built and searched, in words.
+        recall: recall@10 as it was measured; None if it was not.
+        measured_on: with `queries` or with `documents`; empty for an exact index.
+        bytes_per_vector: what the index takes for each vector, row numbers and places included.
+        rows: vectors in it.
+        waiting: vectors that came since and are searched exactly beside it.
+    """
+
+    kind: str
+    wanted: str
+    settings: str
+    recall: float | None
+    measured_on: str
+    bytes_per_vector: float
+    rows: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What `mmseek info` shows. `bytes` counts everything on disk; times are ISO 8601 in UTC."""
 
@@ -115,6 +186,7 @@ class CollectionInfo:
     bytes: int
     created_at: str
     updated_at: str
+    index: IndexInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +208,14 @@ class Collection(Protocol):
 
     def info(self) -> CollectionInfo: ...
 
-    def upsert(self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str] | None = None) -> None:
+    def upsert(
+        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+    ) -> None:
         """Store documents with their vectors (n, dim), replacing those of equal id. Durable, all or nothing, on return.
 
         `digests` are the hashes of what was encoded, kept so that an unchanged document is not encoded twice.
+        A server takes a large call in several requests; it returns when all of them are stored, and after an error
+        the same call may be made again.
 
         Raises:
             InputError: shapes disagree, or a vector holds NaN or infinity; nothing was stored.
@@ -161,6 +237,21 @@ class Collection(Protocol):
 
     def documents(self) -> Iterator[Document]:
         """All documents, in the order in which they were stored."""
+        ...
+
+    def export(self, batch: int = 256) -> Iterator[StoredBatch]:
+        """All documents with their vectors, at most `batch` at a time, in the order in which they were stored.
+
+        What one iteration gives is one state of the collection, and pictures that the collection keeps come as bytes,
+        so another collection of the same encoder can take the batches as they are.
+
+        Raises:
+            InputError: `batch` is below 1.
+        """
+        ...
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The stored vectors (dim,) of these ids; unknown ids are left out."""
         ...
 
     def search(

@@ -27,6 +27,16 @@ def test_info(cli: Cli, fake: FakeEncoder, collection: Path) -> None:
         "fingerprint": fake.identity.fingerprint,
         "format_version": 1,
         "modalities": {"text": 1, "image": 1, "image,text": 1},
+        "index": {
+            "kind": "exact",
+            "wanted": "exact",
+            "settings": "",
+            "recall": 1.0,
+            "measured_on": "",
+            "bytes_per_vector": 64.0,
+            "rows": 3,
+            "waiting": 0,
+        },
     }
     shown = cli("info", "-c", collection).out
     assert "3 (1 image, 1 image,text, 1 text)" in shown

@@ -15,7 +15,11 @@ import pytest
 import mmseek
 from mmseek.cli.failures import Stopped
 
-VERBS = ("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo")
+VERBS = (
+    *("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo"),
+    *("snapshot", "restore", "export", "import", "alias", "reembed", "duplicates", "mine", "train", "merge"),
+    *("copy", "tune", "calibrate"),
+)
 Cli = Callable[..., Any]
 
 
@@ -66,7 +70,11 @@ def test_the_module_and_the_console_script_are_one_program(process: Callable[...
         (["index", "-c", "c"], "missing argument 'SRC'; see mmseek index --help"),
         (["index", "x", "-c", "c", "--engine", "ray"], "'ray'"),
         (["search", "x", "-c", "c", "-k", "many"], "'-k'"),
-        (["info", "-c", "qdrant://host:6333/name"], "collections are folders"),
+        (["info", "-c", "weaviate://host:6333/name"], "nothing here speaks with"),
+        (["info", "-c", "qdrant://host:6333"], "no name of a collection"),
+        (["info", "-c", "qdrant-local:folder"], "pickles"),
+        (["info", "-c", "qdrant-edge:nowhere"], "nowhere does not exist"),
+        (["copy", "--from", "nowhere", "--to", "elsewhere"], "nowhere does not exist"),
         (["info", "-c", ""], "--collection is empty"),
         (["info", "-c", "nowhere"], "nowhere does not exist"),
         (["verify", "-c", "nowhere"], "nowhere does not exist"),

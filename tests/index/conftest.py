@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,18 +19,102 @@ import pytest
 
 from mmseek import Content, Document, EncoderIdentity
 from mmseek.index import open_collection
+from mmseek.index.ann.layered import Base, LayeredIndex
+from mmseek.index.ann.plan import plan_for
+from mmseek.index.ann.proposer import build
+from mmseek.index.ann.sources import ArraySource
 from mmseek.index.exact import FaissExactIndex
+from mmseek.index.torch_exact import TorchExactIndex
 from mmseek.protocols import Collection, VectorIndex
 
 DIM = 8
+# For example qdrant://127.0.0.1:6333; the tests make collections there and leave them.
+REAL_SERVER = os.environ.get("MMSEEK_TEST_QDRANT_URL", "").rstrip("/")
+MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+FAKE = Path(__file__).with_name("fake_qdrant.py")
 
-VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
+
+@functools.cache
+def fake_program() -> ModuleType:
+    """The module `fake_qdrant`, which stands beside this file."""
+    spec = importlib.util.spec_from_file_location("fake_qdrant", FAKE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fake_qdrant"] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def fake_server() -> Any:
+    """One server for all tests of the contract; it ends with the process."""
+    return fake_program().FakeQdrant()
+
+
+def _name_for(folder: Path) -> str:
+    return "mmseek-test-" + hashlib.sha256(f"{os.getpid()} {folder}".encode()).hexdigest()[:24]
+
+
+class FoldingIndex:
+    """A layered index that builds its base anew when its delta is large, as a collection's does on disk."""
+
+    def __init__(self, kind: str, dim: int, recall: float, most: int = 40) -> None:
+        self.recall = recall
+        self._kind = kind
+        self._most = most
+        self._stored: dict[int, np.ndarray] = {}
+        self._index = LayeredIndex(dim)
+
+    @property
+    def dim(self) -> int:
+        return self._index.dim
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def add(self, rows: np.ndarray, vectors: np.ndarray) -> None:
+        self._index.add(rows, vectors)
+        self._stored |= dict(zip(rows.tolist(), np.asarray(vectors, dtype=np.float32), strict=True))
+        if self._index.delta_rows > self._most:
+            self._fold()
+
+    def remove(self, rows: np.ndarray) -> None:
+        self._index.remove(rows)
+        for row in rows.tolist():
+            self._stored.pop(row, None)
+
+    def search(self, queries: np.ndarray, k: int, **filters: Any) -> tuple[np.ndarray, np.ndarray]:
+        return self._index.search(queries, k, **filters)
+
+    def _fold(self) -> None:
+        rows = np.array(sorted(self._stored), dtype=np.int64)
+        vectors = np.stack([self._stored[row] for row in rows.tolist()])
+        plan = plan_for(self._kind, self.dim, len(rows))
+        longest = float(np.linalg.norm(vectors, axis=1).max())
+        made = build(plan, self.dim, vectors, [vectors])
+        base = Base(rows, made, ArraySource(vectors), plan, longest)
+        self._index = LayeredIndex(self.dim, base, few=8)
+
+
+# What each kind finds of the ten best of 3,000 random vectors of eight dimensions, far from any real distribution.
+RECALL = {"hnsw": 0.99, "ivf-pq": 0.95, "rabitq": 0.9, "float16": 0.99, "int8": 0.99, "binary": 0.7}
+EXACT_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
     "faiss-exact": FaissExactIndex,
     "faiss-exact-with-room": lambda dim: FaissExactIndex(dim, 1000),
+    "torch-exact": TorchExactIndex,
+}
+VECTOR_INDEXES: dict[str, Callable[[int], VectorIndex]] = EXACT_INDEXES | {
+    kind: partial(FoldingIndex, kind, recall=recall) for kind, recall in RECALL.items()
 }
 COLLECTIONS: dict[str, Callable[[Path], str | Path]] = {
     "folder": lambda folder: folder / "collection",
+    "qdrant-edge": lambda folder: f"qdrant-edge:{folder / 'edge'}",
+    "qdrant-memory": lambda folder: f"qdrant-local::memory:{folder}",
+    "qdrant-server": lambda folder: fake_server().location(_name_for(folder)),
 }
+if REAL_SERVER:
+    COLLECTIONS["qdrant-real"] = lambda folder: f"{REAL_SERVER}/{_name_for(folder)}"
 
 
 @pytest.fixture(params=sorted(VECTOR_INDEXES))
@@ -31,9 +122,27 @@ def make_index(request: pytest.FixtureRequest) -> Callable[[int], VectorIndex]:
     return VECTOR_INDEXES[request.param]
 
 
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that are read from a server are kept with the test's own files."""
+    monkeypatch.setenv("MMSEEK_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(params=sorted(COLLECTIONS))
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    return COLLECTIONS[request.param](tmp_path)
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
+    if request.param != "qdrant-edge":
+        yield COLLECTIONS[request.param](tmp_path)
+        return
+    # The engine waits for the disk several times in every change: in memory these tests take a tenth of the time.
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
+        yield COLLECTIONS[request.param](Path(folder))
+
+
+@pytest.fixture
+def fake_qdrant() -> Iterator[Any]:
+    """A server of this test's own, to fail as it is told."""
+    with fake_program().FakeQdrant() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -243,3 +243,14 @@ def test_a_reader_sees_each_commit(collection, location, documents, vectors):
     assert reader.search(-values[5], 1)[0].id == "d5"
     assert len(reader.search(values[0], 100)) == 29
     reader.close()
+
+
+def test_equal_scores_are_in_the_order_of_storing(collection, documents, vectors):
+    values = np.repeat(vectors(2), 60, axis=0)
+    collection.upsert(documents(range(119, -1, -1)), values)
+    best = 0 if values[0] @ values[0] > values[-1] @ values[0] else 60
+    for k in (1, 3, 59, 61, 100):
+        stored = [f"d{n}" for n in range(119, -1, -1)]
+        expected = stored[:k] if best == 0 else [*stored[60:], *stored[:60]][:k]
+        assert [hit.id for hit in collection.search(values[0], k)] == expected
+    assert [hit.id for hit in collection.search_text("text", 3)] == ["d119", "d118", "d117"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from mmseek import Content, Document, EncoderIdentity
 from mmseek.index import open_collection
 
+COUNTER = itertools.count()
 DIM = 3
 TAGS = ("evenly", "oddly")
 IDENTITY = EncoderIdentity("mini", "f" * 64, DIM)
@@ -22,14 +25,24 @@ VECTORS = st.lists(st.integers(-3, 3), min_size=DIM, max_size=DIM).filter(any)
 
 
 class CollectionMachine(RuleBasedStateMachine):
+    """On a folder; the other kinds of collection say where they are."""
+
+    disk = None
+
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.location = Path(self.folder.name) / "collection"
+        self.folder = tempfile.TemporaryDirectory(dir=self.disk)
+        self.location = self.place(Path(self.folder.name))
         self.writer = open_collection(self.location, mode="create", encoder=IDENTITY)
-        self.writer._segments.limit = 200  # rows of several segments
+        self.many_segments()
         self.reader = open_collection(self.location)
         self.stored: dict[str, tuple[Document, np.ndarray, str | None]] = {}  # in the order of storing
+
+    def place(self, folder):
+        return folder / "collection"
+
+    def many_segments(self):
+        self.writer._segments.limit = 200  # rows of several segments
 
     @rule(items=st.dictionaries(NAMES, VECTORS, max_size=6), text=st.text(max_size=5), hashed=st.booleans())
     def upsert(self, items, text, hashed):
@@ -57,7 +70,7 @@ class CollectionMachine(RuleBasedStateMachine):
     def reopen(self):
         self.writer.close()
         self.writer = open_collection(self.location, mode="write", encoder=IDENTITY)
-        self.writer._segments.limit = 200
+        self.many_segments()
 
     @rule()
     def reopen_reader(self):
@@ -106,6 +119,13 @@ class CollectionMachine(RuleBasedStateMachine):
         assert report.problems == ()
         assert report.documents == report.vectors == len(self.stored)
 
+    @rule(batch=st.integers(1, 5))
+    def export(self, batch):
+        batches = list(self.reader.export(batch))
+        assert all(1 <= len(one.documents) <= batch for one in batches)
+        flat = [row for one in batches for row in zip(one.documents, one.vectors.tolist(), one.digests, strict=True)]
+        assert flat == [(document, vector.tolist(), hashed) for document, vector, hashed in self.stored.values()]
+
     def teardown(self):
         self.writer.close()
         self.verify()
@@ -113,5 +133,37 @@ class CollectionMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+class EdgeMachine(CollectionMachine):
+    disk = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # the engine waits for a disk in every change
+
+    def place(self, folder):
+        return f"qdrant-edge:{folder / 'collection'}"
+
+    def many_segments(self):
+        pass
+
+
+class MemoryMachine(EdgeMachine):
+    def place(self, folder):
+        return f"qdrant-local::memory:{folder}"
+
+
+class ServerMachine(EdgeMachine):
+    server = None  # a test fills it in
+
+    def place(self, folder):
+        return self.server.location(f"machine-{next(COUNTER)}")
+
+
 CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestCollectionMachine = CollectionMachine.TestCase
+EdgeMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestEdgeMachine = EdgeMachine.TestCase
+MemoryMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+TestMemoryMachine = MemoryMachine.TestCase
+
+
+def test_a_server(fake_qdrant):
+    ServerMachine.server = fake_qdrant
+    chosen = settings(max_examples=6, stateful_step_count=15, deadline=None)
+    run_state_machine_as_test(ServerMachine, settings=chosen)

@@ -222,7 +222,7 @@ def test_a_fresh_volume_may_become_a_collection(tmp_path, identity):
     assert verify_collection(tmp_path).ok
 
 
-@pytest.mark.parametrize("location", ["qdrant://host:1/name", "s3://bucket/x"])
+@pytest.mark.parametrize("location", ["weaviate://host:1/name", "s3://bucket/x"])
 def test_other_kinds_of_location(location, identity):
     with pytest.raises(SpecError, match="://"):
         open_collection(location, mode="write", encoder=identity)

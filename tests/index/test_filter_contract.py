@@ -147,6 +147,7 @@ def test_filters_mean_what_python_says(collection, metadata, conditions):
         assert {hit.id for hit in collection.search_text("word", 10, filter=condition)} == set(expected)
 
 
+@pytest.mark.parametrize("location", ["folder", "qdrant-edge"], indirect=True)
 def test_one_in_ten_thousand_is_found(collection, vectors):
     values = vectors(10_000)
     documents = [Document(f"d{n}", Content.of("some words"), {"n": n, "rare": n % 1000 == 7}) for n in range(10_000)]
@@ -195,3 +196,46 @@ def test_metadata_with_half_a_character(collection, vectors):
     for condition in ("é exists", "n == 'ü'"):
         assert len(collection.search(vectors(1)[0], 3, filter=condition)) == 1
         assert len(collection.search_text("word", 3, filter=condition)) == 1
+
+
+EDGES = [
+    (1, "x == 1.0", True),
+    (1.0, "x == 1", True),
+    (1.0, "x in [2, 1]", True),
+    ([1.0], "x contains 1", True),
+    (True, "x == 1", False),
+    (1, "x == true", False),
+    ("1", "x == 1", False),
+    (2**53 + 1, "x == 9007199254740992", False),
+    (2**53 + 1, "x > 9007199254740992", True),
+    (2**53 + 1, "x <= 9007199254740992", False),
+    (2**63 - 1, "x < 9223372036854775807", False),
+    (-(2**53) - 1, "x < -9007199254740992", True),
+    (2**53 + 1, "x > 9007199254740991", True),
+    ([5], "x == 5", False),
+    ([5], "x > 4", False),
+    ([[5]], "x contains 5", False),
+    ({"y": 5}, "x.y > 4", True),
+    ([{"y": 5}], "x.y > 4", False),
+    ({"y": {"z": "word"}}, "x.y.z contains 'or'", True),
+    ({"y": 5}, "x exists", True),
+    (None, "x exists", False),
+    (0.1, "x <= 0.1", True),
+    ("é", "x > 'z'", True),
+    ("\U0001d11e", "x > '\uffff'", True),
+    ("a.b", "x == 'a.b'", True),
+]
+
+
+def test_values_at_the_edge(collection):
+    one = np.ones(8, dtype=np.float32)
+    documents = [Document(f"d{n}", Content.of("word"), {"x": case[0], "y": {"x": 7}}) for n, case in enumerate(EDGES)]
+    collection.upsert(documents, np.ones((len(EDGES), 8), dtype=np.float32))
+    cases = list(zip(documents, EDGES, strict=True))
+    for number, (document, (_, condition, wanted)) in enumerate(cases * 2):
+        if number == len(cases):
+            collection.compact()  # from here on, numbers have an index where the store knows such a thing
+        assert holds(parse_filter(condition), document) is wanted
+        only = {"candidates": [document.id]}
+        assert len(collection.search(one, 3, filter=condition, **only)) == wanted, (document, condition)
+        assert len(collection.search_text("word", 3, filter=f"not ({condition})", **only)) != wanted, condition

@@ -20,8 +20,49 @@ def compare(index, oracle, stored, queries, k, **filters):
     assert scores.dtype == np.float32
     for number, query in enumerate(queries):
         wanted_rows, wanted_scores = oracle(stored, query, k, **filters)
+        if hasattr(index, "recall"):
+            check_approximate(rows[number], scores[number], oracle(stored, query, len(stored) or 1, **filters), k)
+            continue
         np.testing.assert_array_equal(rows[number], wanted_rows)
         np.testing.assert_allclose(scores[number], wanted_scores, rtol=1e-6, atol=1e-6)
+
+
+def check_approximate(rows, scores, everything, k):
+    """As many hits as there can be, all of them allowed, each once, with their true scores, in order."""
+    true = {row: score for row, score in zip(*(part.tolist() for part in everything), strict=True) if row >= 0}
+    found = rows[rows >= 0].tolist()
+    assert len(found) == len(set(found)) == min(k, len(true))
+    assert set(found) <= set(true)
+    np.testing.assert_allclose(scores[: len(found)], [true[row] for row in found], rtol=1e-6, atol=1e-6)
+    assert (scores[len(found) :] == -np.inf).all()
+    assert np.lexsort((found, -scores[: len(found)])).tolist() == list(range(len(found)))
+
+
+def share_found(rows, scores, wanted):
+    """Recall; a row with the score of the last one wanted is as good as that."""
+    return np.mean(scores >= wanted[1][-1] - 1e-6)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_an_approximate_index_finds_what_it_says(make_index, oracle, vectors, share):
+    index, values, queries = make_index(DIM), vectors(3000), vectors(50, seed=1)
+    index.add(np.arange(3000), values)
+    index.remove(np.arange(0, 3000, 100))
+    stored = {row: values[row] for row in range(3000) if row % 100}
+    allowed = np.random.default_rng(2).permutation(3000)[: round(3000 * share)]
+    rows, scores = index.search(queries, 10, allowed=None if share == 1 else allowed)
+    filters = {} if share == 1 else {"allowed": allowed.tolist()}
+    found = [share_found(rows[n], scores[n], oracle(stored, query, 10, **filters)) for n, query in enumerate(queries)]
+    assert np.mean(found) >= getattr(index, "recall", 1.0)
+
+
+def test_one_row_in_ten_thousand_is_found(make_index, oracle, vectors):
+    index, values = make_index(DIM), vectors(20_000)
+    index.add(np.arange(20_000), values)
+    allowed = [17, 19_999]
+    rows = index.search(vectors(3, seed=1), 2, allowed=np.array(allowed))[0]
+    for number, query in enumerate(vectors(3, seed=1)):
+        np.testing.assert_array_equal(rows[number], oracle(dict(enumerate(values)), query, 2, allowed=allowed)[0])
 
 
 def test_it_is_a_vector_index(make_index):
@@ -39,8 +80,10 @@ def test_search_equals_the_exact_one(make_index, oracle, vectors, k, queries):
     compare(index, oracle, dict(enumerate(values)), vectors(queries, seed=1), k)
 
 
-@pytest.mark.parametrize("allowed", [0, 1, 7, 60, 500, 2999, 3000])
-@pytest.mark.parametrize("excluded", [0, 1, 40, 2999])
+@pytest.mark.parametrize(
+    ("allowed", "excluded"),
+    [(0, 0), (1, 40), (60, 1), (60, 2999), (500, 40), (2999, 0), (2999, 2999), (3000, 40)],
+)
 def test_filters_are_exact_at_any_selectivity(make_index, oracle, vectors, allowed, excluded):
     index, values = make_index(DIM), vectors(3000)
     index.add(np.arange(3000), values)
@@ -115,7 +158,8 @@ def test_a_score_does_not_depend_on_how_it_was_found(make_index, vectors):
         alone = index.search(query[None], 10)
         filtered = index.search(query[None], 10, allowed=rows[number])
         deep = index.search(query[None], 3000)
-        for found_rows, found_scores in (alone, filtered, deep):
+        same = (alone, filtered) if hasattr(index, "recall") else (alone, filtered, deep)
+        for found_rows, found_scores in same:
             np.testing.assert_array_equal(found_rows[0, :10], rows[number])
             np.testing.assert_array_equal(found_scores[0, :10], scores[number])
 
@@ -142,7 +186,7 @@ def test_bad_words_are_refused(make_index, vectors):
 GRID = st.lists(st.integers(-2, 2), min_size=DIM, max_size=DIM)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_sequence_of_changes(make_index, oracle, data):
     index, stored = make_index(DIM), {}

@@ -116,6 +116,7 @@ def test_very_long_queries(collection, vectors):
     assert found(collection, "x" * 1_000_000) == []
 
 
+@pytest.mark.parametrize("location", ["folder"], indirect=True)
 def test_a_collection_without_the_index_of_words(collection, location, identity, vectors):
     """As early versions wrote it: readers still search by vector, and the next writer builds what is missing."""
     store(collection, vectors, ["apple", "banana"])
@@ -137,6 +138,7 @@ def test_a_collection_without_the_index_of_words(collection, location, identity,
         assert reader.verify().problems == ()
 
 
+@pytest.mark.parametrize("location", ["folder"], indirect=True)
 def test_an_index_of_words_that_fell_behind_is_rebuilt(collection, location, identity, vectors):
     """A version that does not know the index leaves it behind when it writes."""
     store(collection, vectors, ["apple", "banana"])
@@ -150,6 +152,7 @@ def test_an_index_of_words_that_fell_behind_is_rebuilt(collection, location, ide
         assert found(writer, "apple") == ["d0"]
 
 
+@pytest.mark.parametrize("location", ["folder"], indirect=True)
 def test_verify_compares_the_words_with_the_documents(collection, location, vectors):
     store(collection, vectors, ["apple", "banana"])
     database = sqlite3.connect(location / "documents.sqlite")

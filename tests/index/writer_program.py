@@ -1,7 +1,7 @@
 """Run by test_crashes.py as a program of its own, to be killed: indexes a corpus, and says what was acknowledged.
 
-writer_program.py FOLDER            indexes what is missing, in batches, with replacements, deletions, compactions
-writer_program.py FOLDER STEP       the same, and kills itself before its STEP-th write, sync, rename or truncation
+writer_program.py PLACE             indexes what is missing, in batches, with replacements, deletions, compactions
+writer_program.py PLACE STEP       the same, and kills itself before its STEP-th write, sync, rename or truncation
 """
 
 from __future__ import annotations

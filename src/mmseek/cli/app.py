@@ -13,7 +13,30 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmseek.cli import compact, delete, demo, embed, evaluate, index, info, models, rerank, search, serve, verify
+from mmseek.cli import (
+    alias,
+    calibrate,
+    compact,
+    copy,
+    delete,
+    demo,
+    duplicates,
+    embed,
+    evaluate,
+    exchange,
+    index,
+    info,
+    mine,
+    models,
+    reembed,
+    rerank,
+    search,
+    serve,
+    snapshot,
+    train,
+    tune,
+    verify,
+)
 from mmseek.cli.failures import Failure, describe
 from mmseek.cli.noise import hush
 from mmseek.cli.output import say, write_json
@@ -32,11 +55,24 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
+app.command("calibrate")(calibrate.calibrate)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
+app.command("copy")(copy.copy)
+app.command("tune")(tune.tune)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
+app.command("export")(exchange.export)
+app.command("import")(exchange.import_)
+app.command("alias")(alias.alias)
+app.command("reembed")(reembed.reembed)
+app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
+app.command("mine")(mine.mine)
+app.command("train")(train.train)
+app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,9 +14,18 @@ import typer
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.indexing import run_indexing
 from mmseek.cli.opening import open_for_indexing
-from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, beside, collection_path, writable_file
+from mmseek.cli.options import (
+    CollectionOption,
+    DeviceOption,
+    JsonOption,
+    beside,
+    collection_path,
+    folder_of,
+    writable_file,
+)
 from mmseek.cli.output import Output, count, one_line, say, verb_output
 from mmseek.cli.reports import failure_document, settle_report, show_failures
+from mmseek.cli.tune import Kind, RecallOption, build_index
 from mmseek.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +69,11 @@ def index(
             "--report", metavar="FILE", help="Where to list what failed. [default: COLLECTION.failures.jsonl, if any]"
         ),
     ] = None,
+    ann: Annotated[
+        Kind | None,
+        typer.Option("--ann", help="Then build this kind of vector index, as `mmseek tune`. [default: as it is]"),
+    ] = None,
+    recall: RecallOption = 0.95,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,11 +92,13 @@ def index(
         place = collection_path(collection)
         if report is not None:
             writable_file(report, "--report")
-            if report.resolve().is_relative_to(place.resolve()):
+            folder = folder_of(place)
+            if folder is not None and report.resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"--report {report} is inside the collection: put it beside")
         entries = read_corpus(sources)
         with open_for_indexing(place, encoder, device=device) as (model, opened):
             done = run_indexing(entries, model, opened, total=_count(sources), batch_size=batch_size)
+            build_index(opened, model, ann, recall)
             info = opened.info()
         _tell(out, done, info, place, report)
         if done.failed:
@@ -101,12 +118,12 @@ def _count(sources: Sequence[str]) -> int | None:
     return total
 
 
-def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path, asked: Path | None) -> None:
+def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path | str, asked: Path | None) -> None:
     """The summary, and where the failures are listed."""
     from mmseek.pipeline import write_report
 
     # Beside the collection, never inside: a foreign file in there is a problem to `mmseek verify`.
-    path = asked or beside(place, ".failures.jsonl")
+    path = asked or beside(folder_of(place) or Path(_last_name(info.location)), ".failures.jsonl")
     written = settle_report(path, done.failed, asked=asked is not None, write=lambda to: write_report(done, to))
     rate = (done.indexed + done.unchanged) / done.seconds if done.seconds > 0 else 0.0
     out.json(
@@ -129,6 +146,11 @@ def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path, ask
     if done.skipped:
         first = "; ".join(one_line(str(notice), 200) for notice in done.skipped[:2])
         say(f"skipped {count(len(done.skipped), 'file')} that is no document: {first}")
+
+
+def _last_name(location: str) -> str:
+    """The name of a collection on a server: its failures are listed in the folder where the program runs."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", location.rpartition("/")[2].rpartition(":")[2])
 
 
 def _table(done: IndexReport, rate: float) -> Any:

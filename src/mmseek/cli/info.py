@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmseek.cli.options import CollectionOption, JsonOption, collection_path
 from mmseek.cli.output import clean, size, verb_output
+from mmseek.cli.tune import index_document, index_words
 
 if TYPE_CHECKING:
     from mmseek.protocols import CollectionInfo
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def info(collection: CollectionOption, as_json: JsonOption = False) -> None:
     """Show what a collection holds.
 
-    How many documents, of which kinds, and by which encoder.
+    How many documents, of which kinds, by which encoder, and how their vectors are searched.
     """
     with verb_output(as_json) as out:
         from mmseek.index import open_collection
@@ -41,6 +42,7 @@ def info_document(found: CollectionInfo) -> dict[str, Any]:
         "bytes": found.bytes,
         "created_at": found.created_at,
         "updated_at": found.updated_at,
+        "index": index_document(found.index),
     }
 
 
@@ -56,6 +58,7 @@ def _table(found: CollectionInfo) -> Any:
         "Collection": found.location,
         "Documents": f"{found.documents:,}" + (f" ({kinds})" if kinds else ""),
         "Encoder": f"{found.encoder.spec} ({found.encoder.dim}-d, fingerprint {found.encoder.fingerprint[:12]})",
+        "Index": index_words(found.index),
         "On disk": size(found.bytes),
         "Created": found.created_at,
         "Updated": found.updated_at,

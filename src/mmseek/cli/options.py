@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,14 +15,24 @@ __all__ = [
     "DeviceOption",
     "EncoderOption",
     "JsonOption",
+    "OutputType",
+    "PrecisionOption",
     "beside",
     "collection_path",
+    "folder_of",
     "writable_file",
     "write_text",
 ]
 
 CollectionOption: TypeAlias = Annotated[
-    str, typer.Option("--collection", "-c", metavar="DIR", help="Folder of the collection.", show_default=False)
+    str,
+    typer.Option(
+        "--collection",
+        "-c",
+        metavar="PLACE",
+        help="Folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME.",
+        show_default=False,
+    ),
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")
@@ -35,24 +45,49 @@ EncoderOption: TypeAlias = Annotated[
 ]
 DeviceOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... [default: the best there is]"),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps ... or several, cuda:0,cuda:1. [default: the best there is]",
+    ),
+]
+# The words of `mmseek.embed.output.OutputType` and `mmseek.models.device.PRECISIONS`: the modules themselves are heavy.
+OutputType: TypeAlias = Literal["float32", "float16", "int8", "binary"]
+PrecisionOption: TypeAlias = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option("--precision", help="Of the model: auto is bfloat16 on CUDA where the family can, else float32."),
 ]
 
 
-def collection_path(location: str) -> Path:
-    """The folder that `--collection` names.
+def collection_path(location: str) -> Path | str:
+    """What `--collection` names: a folder, or a place in Qdrant as it was written.
 
     Raises:
-        SpecError: it names a server, or nothing.
+        SpecError: it names another kind of server, or nothing.
     """
+    from mmseek.index.qdrant import is_qdrant
+
+    if is_qdrant(location):
+        return location
     if "://" in location:
         raise SpecError(
-            f"{location!r} names a server, and collections are folders in this version: give --collection a folder"
+            f"{location!r} names a server that nothing here speaks with: "
+            "give --collection a folder, or qdrant://HOST:PORT/NAME"
         )
     if not location.strip():
         raise SpecError("--collection is empty: give it a folder")
     # The shell leaves the ~ of `--collection=~/x` as it is.
     return Path(location).expanduser()
+
+
+def folder_of(place: Path | str) -> Path | None:
+    """The folder of a collection, or None where it is on a server or in memory."""
+    from mmseek.index.qdrant.location import parse_location
+
+    if isinstance(place, Path):
+        return place
+    found = parse_location(place)
+    return Path(found.where) if found.kind == "edge" else None
 
 
 def beside(folder: Path, ending: str) -> Path:

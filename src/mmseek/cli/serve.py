@@ -10,6 +10,7 @@ import typer
 from mmseek.cli.opening import open_retriever
 from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import say, verb_output
+from mmseek.cli.reranking import DepthsOption, RerankersOption
 from mmseek.errors import ConfigError
 
 
@@ -33,6 +34,8 @@ def serve(
         bool,
         typer.Option("--allow-remote", help="Let other machines in. There are no keys: all who reach it may write."),
     ] = False,
+    rerank: RerankersOption = None,
+    rerank_depth: DepthsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,5 +58,7 @@ def serve(
             out.json({"url": url, "collection": str(place)}, now=True)
             say(f"serving {place} at {url} until Ctrl-C; POST {url}/v1/search, description at {url}/openapi.json")
 
-        with open_retriever(place, mode="write", device=device) as retriever:
+        with open_retriever(
+            place, mode="write", device=device, rerank=rerank or (), rerank_depth=rerank_depth
+        ) as retriever:
             run_server(retriever, host=host.strip("[]"), port=port, on_ready=ready)

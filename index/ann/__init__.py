@@ -1,0 +1,1 @@
+"""Approximate nearest neighbours: derived files, an exact delta on top, every score computed exactly."""

@@ -28,7 +28,6 @@ class LocalSource:
 
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
-        self._plain = Retriever(retriever.encoder, retriever.collection)
         self._encoding = threading.Lock()
 
     @property
@@ -38,7 +37,7 @@ class LocalSource:
 
     def search(self, query: Query, *, rerank: bool = True) -> tuple[Hit, ...]:
         with self._encoding:
-            return (self._retriever if rerank else self._plain).search(query).hits
+            return self._retriever.search(query, rerank=rerank).hits
 
     def search_vector(self, vector: Sequence[float], k: int, filter: str | None = None) -> tuple[Hit, ...]:  # noqa: A002
         """The k documents nearest to a vector of the collection's encoder (dim floats).

@@ -15,7 +15,7 @@ from mmseek.api.rag.reranking import rerank_loaded
 from mmseek.errors import ConfigError, InputError, ItemError, MissingExtra, MmseekError, UrlRefused
 from mmseek.items import item_to_json, parse_item
 from mmseek.media import MediaLimits, read_bytes
-from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth
+from mmseek.pipeline.reranking import Reranking, as_stages
 from mmseek.protocols import Reranker
 
 try:
@@ -81,8 +81,10 @@ class RemoteSource:
         timeout: seconds that one request may take.
         retries: how often a request is made again after a failed connection or an answer of "busy"; 0 for never.
         backoff: seconds before the second attempt; doubles with each, up to 30 s.
-        reranker: orders the hits anew, in this process; reads their pictures from the service.
-        rerank_depth: how many it orders, or k if that is more.
+        reranker: orders the hits anew, in this process, in place of the service's own; reads their pictures from the
+            service. Several do so one after the other.
+        rerank_depth: how many each orders; see `mmseek.Retriever`.
+        reranking: threshold, fusion and time of these; without a reranker here, the threshold is the service's to keep.
         transport: for tests: what `httpx.Client` is given.
 
     Raises:
@@ -98,8 +100,9 @@ class RemoteSource:
         timeout: float = 60.0,
         retries: int = 3,
         backoff: float = 0.25,
-        reranker: Reranker | None = None,
-        rerank_depth: int = DEFAULT_DEPTH,
+        reranker: Reranker | Sequence[Reranker] | None = None,
+        rerank_depth: int | Sequence[int] | None = None,
+        reranking: Reranking | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -108,8 +111,9 @@ class RemoteSource:
         if timeout <= 0 or retries < 0 or backoff < 0:
             raise ConfigError("the time limit of a service must be above 0 seconds, its retries and backoff at least 0")
         self._url = url.rstrip("/")
-        self._reranker = reranker
-        self._depth = check_depth(rerank_depth)
+        rerankers = [] if reranker is None else list(reranker) if isinstance(reranker, Sequence) else [reranker]
+        self._stages = as_stages(rerankers, rerank_depth)
+        self._how = reranking or Reranking()
         self._limits = MediaLimits()
         self._options: dict[str, Any] = {
             "timeout": timeout,
@@ -127,13 +131,11 @@ class RemoteSource:
         }
 
     def search(self, query: Query, *, rerank: bool = True) -> tuple[Hit, ...]:
-        reranked = self._reranker is not None and rerank
-        hits = self._hits(self._send(self._search_call(query, reranked)))
-        return self._ordered(query, hits) if reranked else hits
+        hits = self._hits(self._send(self._search_call(query, rerank)))
+        return self._ordered(query, hits) if self._stages and rerank else hits
 
     async def asearch(self, query: Query, *, rerank: bool = True) -> tuple[Hit, ...]:
-        reranked = self._reranker is not None and rerank
-        call = await asyncio.to_thread(self._search_call, query, reranked)
+        call = await asyncio.to_thread(self._search_call, query, rerank)
         # A client for each call: connections kept from another event loop could not be used.
         async with httpx.AsyncClient(**self._options) as client:
 
@@ -145,7 +147,7 @@ class RemoteSource:
                 return self._judged(answer)
 
             hits = self._hits(await tenacity.AsyncRetrying(**self._policy)(once))
-        return await asyncio.to_thread(self._ordered, query, hits) if reranked else hits
+        return await asyncio.to_thread(self._ordered, query, hits) if self._stages and rerank else hits
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """See `SearchSource`. One request for a thousand: a search that ranks these ids and nothing else."""
@@ -206,23 +208,32 @@ class RemoteSource:
     def close(self) -> None:
         self._client.close()
 
-    def _search_call(self, query: Query, reranked: bool) -> _Call:
-        content = Content(tuple(self._with_bytes(part) for part in query.content.parts))
-        body: dict[str, Any] = item_to_json(Document("query", content))
-        del body["id"]
+    def _search_call(self, query: Query, rerank: bool) -> _Call:
+        here = bool(self._stages) and rerank
+        body: dict[str, Any] = {} if query.content.is_empty else self._content_json(query.content)
         body |= {
-            "k": max(query.k, self._depth) if reranked else query.k,
+            "k": max(query.k, self._stages[0].depth) if here else query.k,
             "instruction": query.instruction,
             "exclude": sorted(query.exclude),
             "candidates": None if query.candidates is None else sorted(query.candidates),
             "filter": query.filter,
             "mode": query.mode,
+            "also": [{**self._content_json(each.content), "weight": each.weight} for each in query.also],
+            "like": list(query.like),
+            "unlike": list(query.unlike),
+            "group_by": query.group_by,
+            "rerank": None if rerank and not here else False,
+            "threshold": None if here else self._how.threshold,
         }
         return _Call("POST", "/v1/search", body)
 
+    def _content_json(self, content: Content) -> dict[str, Any]:
+        item = item_to_json(self._inlined(Document("query", content)))
+        del item["id"]
+        return item
+
     def _ordered(self, query: Query, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
-        assert self._reranker is not None
-        return rerank_loaded(self._reranker, query, hits, self.picture)
+        return rerank_loaded(self._stages, query, hits, self._how, self.picture)
 
     def _add(self, items: list[dict[str, Any]]) -> list[ItemError]:
         answer = _json(self._send(_Call("POST", "/v1/documents", {"documents": items})), self._url)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from mmseek._types import Content, Document, Hit, Image, Query
 from mmseek.errors import InputError, MmseekError
-from mmseek.pipeline.reranking import rerank_hits
+from mmseek.pipeline.mixing import wanted_content
+from mmseek.pipeline.reranking import Reranking, Stage, rerank_hits, run_stages
 from mmseek.protocols import Reranker
 
 __all__ = ["order", "rerank_loaded", "with_bytes"]
@@ -36,18 +37,19 @@ def order(
 
 
 def rerank_loaded(
-    reranker: Reranker, query: Query, hits: Sequence[Hit], read: Callable[[Image], bytes]
+    stages: Sequence[Stage], query: Query, hits: Sequence[Hit], how: Reranking, read: Callable[[Image], bytes]
 ) -> tuple[Hit, ...]:
-    """As `rerank_hits`, for hits whose pictures are elsewhere: read for the reranker, and not kept."""
+    """As `run_stages`, for hits whose pictures are elsewhere: read for the rerankers, and not kept."""
+    asked = replace(query, content=wanted_content(query)) if query.is_mixed else query
     own = {hit.id: hit.document for hit in hits}
     loaded = [
         replace(hit, document=replace(hit.document, content=with_bytes(hit.document.content, read))) for hit in hits
     ]
-    return tuple(replace(hit, document=own[hit.id]) for hit in rerank_hits(reranker, query, loaded).hits)
+    return tuple(replace(hit, document=own[hit.id]) for hit in run_stages(stages, asked, loaded, how).hits)
 
 
 def with_bytes(content: Content, read: Callable[[Image], bytes]) -> Content:
-    """The content with the bytes of the pictures that have an URL; one that cannot be read stays as it is."""
+    """The content with the bytes of the pictures that have a URL; one that cannot be read stays as it is."""
 
     def loaded(image: Image) -> Image:
         try:

@@ -12,13 +12,15 @@ from mmseek.api.rag.local import LocalSource
 from mmseek.errors import InputError, ItemError, UrlRefused
 from mmseek.items import parse_item
 from mmseek.pipeline import Retriever
-from mmseek.pipeline.reranking import DEFAULT_DEPTH
+from mmseek.pipeline.reranking import Reranking
+from mmseek.protocols import Reranker
+from mmseek.rerank import load_reranker
 
 if TYPE_CHECKING:
     import PIL.Image
 
     from mmseek.pipeline.retriever import Mode
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.protocols import Encoder
 
     Picture: TypeAlias = str | Path | bytes | io.BytesIO | Image | PIL.Image.Image
 
@@ -88,8 +90,9 @@ def open_source(
     mode: Mode = "read",
     encoder: str | Encoder | None = None,
     device: str | None = None,
-    rerank: str | Reranker | None = None,
-    rerank_depth: int = DEFAULT_DEPTH,
+    rerank: str | Reranker | Sequence[str | Reranker] | None = None,
+    rerank_depth: int | Sequence[int] | None = None,
+    reranking: Reranking | None = None,
     api_key: str | None = None,
     timeout: float = 60.0,
     retries: int = 3,
@@ -102,8 +105,9 @@ def open_source(
         mode: of a collection: `read`, `write` or `create`, as `Retriever.open` takes it.
         encoder: of a collection; without it, the one that the collection names.
         device: where the encoder and the reranker run, for example `cpu` or `cuda`.
-        rerank: a reranker or its spec. It runs in this process, for a service too.
-        rerank_depth: how many hits it orders, or k if that is more.
+        rerank: a reranker, its spec, or several. They run in this process, for a service too, in place of its own.
+        rerank_depth: how many hits each orders; see `mmseek.Retriever`.
+        reranking: threshold, fusion and time; hits below the threshold are left out.
         api_key: sent to a service as a bearer token.
         timeout: seconds that one request to a service may take.
         retries: how often a request that a service could not answer is made again.
@@ -126,12 +130,15 @@ def open_source(
             location,
             reranker=_loaded(rerank, device),
             rerank_depth=rerank_depth,
+            reranking=reranking,
             api_key=api_key,
             timeout=timeout,
             retries=retries,
         )
     return LocalSource(
-        Retriever.open(location, encoder, mode=mode, device=device, reranker=rerank, rerank_depth=rerank_depth)
+        Retriever.open(
+            location, encoder, mode=mode, device=device, reranker=rerank, rerank_depth=rerank_depth, reranking=reranking
+        )
     )
 
 
@@ -190,7 +197,6 @@ def _wrapped(given: object) -> SearchSource:
     )
 
 
-def _loaded(rerank: str | Reranker | None, device: str | None) -> Reranker | None:
-    from mmseek.rerank import load_reranker
-
-    return load_reranker(rerank, device=device) if isinstance(rerank, str) else rerank
+def _loaded(rerank: str | Reranker | Sequence[str | Reranker] | None, device: str | None) -> list[Reranker]:
+    given = [] if rerank is None else [rerank] if isinstance(rerank, str | Reranker) else list(rerank)
+    return [load_reranker(each, device=device) if isinstance(each, str) else each for each in given]

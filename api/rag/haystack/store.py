@@ -18,7 +18,6 @@ from mmseek.api.rag.haystack.documents import are_documents, from_document, to_d
 from mmseek.api.rag.haystack.filters import to_filter
 from mmseek.api.rag.sources import SearchSource, open_source
 from mmseek.errors import InputError, ItemError, MmseekError
-from mmseek.pipeline.reranking import DEFAULT_DEPTH
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
@@ -40,8 +39,8 @@ class MmseekDocumentStore:
         mode: `write`; or `read`, which leaves the one right to write to another process.
         encoder: the spec of the encoder that makes a new collection, if there is none at this folder.
         device: where the encoder and the reranker run.
-        rerank: the spec of a reranker for searches.
-        rerank_depth: how many hits it orders.
+        rerank: the spec of a reranker for searches, or several.
+        rerank_depth: how many hits each orders; see `mmseek.Retriever`.
         api_key: of a service.
     """
 
@@ -52,8 +51,8 @@ class MmseekDocumentStore:
         mode: Mode = "write",
         encoder: str | None = None,
         device: str | None = None,
-        rerank: str | None = None,
-        rerank_depth: int = DEFAULT_DEPTH,
+        rerank: str | list[str] | None = None,
+        rerank_depth: int | list[int] | None = None,
         api_key: Secret | None = None,
     ) -> None:
         self.location = location

@@ -35,8 +35,8 @@ class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LangChain's types
         filter: a condition on metadata (see `mmseek.filters`), or a mapping of fields to values.
         instruction: what to look for, to encoders and rerankers that can use it.
         mode: `dense`, `lexical` or `hybrid`.
-        rerank: the spec of a reranker, or a loaded one.
-        rerank_depth: how many hits it orders.
+        rerank: the spec of a reranker, a loaded one, or several.
+        rerank_depth: how many hits each orders; see `mmseek.Retriever`.
         include_images: put the first picture's bytes into the metadata too, as a `data:` URI named `image`.
     """
 
@@ -46,7 +46,7 @@ class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LangChain's types
     instruction: str | None = None
     mode: SearchMode = "dense"
     rerank: Any = None
-    rerank_depth: int = 50
+    rerank_depth: int | list[int] | None = None
     include_images: bool = False
 
     _opened: Any = PrivateAttr()

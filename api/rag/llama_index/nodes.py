@@ -16,7 +16,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from mmseek._types import Content, Hit, Image, Part, Text
+from mmseek._types import Content, Hit, Part, Text
 from mmseek.api.rag.facts import KEYS, content_of, picture_metadata
 from mmseek.api.rag.sources import SearchSource, picture_of
 
@@ -33,17 +33,17 @@ def to_nodes(hits: Sequence[Hit], source: SearchSource, *, include_images: bool 
 
 def node_content(node: BaseNode) -> Content:
     """What a node of any retriever holds: its picture, if it has one, and its text."""
-    if not isinstance(node, ImageNode):
-        return Content.of(node.get_content(metadata_mode=MetadataMode.NONE))
-    text = node.text or ""
-    words: tuple[Part, ...] = (Text(text),) if text.strip() else ()
-    if node.image:
-        return Content((picture_of(base64.b64decode(node.image)), *words))
-    if len(node.metadata.get("image_paths") or node.metadata.get("image_urls") or ()) > 1:
-        return content_of(text, node.metadata)
-    if node.image_path:
-        return Content((picture_of(node.image_path), *words))
-    return Content((Image(url=node.image_url), *words)) if node.image_url else Content.of(text)
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    places = dict(node.metadata)
+    if isinstance(node, ImageNode):
+        text = node.text or ""
+        if node.image:
+            words: tuple[Part, ...] = (Text(text),) if text.strip() else ()
+            return Content((picture_of(base64.b64decode(node.image)), *words))
+        if node.image_path or node.image_url:
+            own = {"image_path": node.image_path, "image_url": node.image_url}
+            places = {**own, **places}
+    return content_of(text, places)
 
 
 def _node(hit: Hit, source: SearchSource, include_images: bool) -> BaseNode:
@@ -64,7 +64,7 @@ def _node(hit: Hit, source: SearchSource, include_images: bool) -> BaseNode:
     }
     if document.parent_id is not None:
         shared["relationships"] = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document.parent_id)}
-    if not document.content.images:
+    if not document.content.images or not (include_images or facts.keys() & {"image_path", "image_url"}):
         return TextNode(**shared)
     if include_images:
         shared["image"] = base64.b64encode(source.picture(document.content.images[0])).decode("ascii")

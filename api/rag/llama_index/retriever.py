@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from mmseek._types import Query, SearchMode
 from mmseek.api.rag.llama_index.filters import to_filter
 from mmseek.api.rag.llama_index.nodes import to_nodes
 from mmseek.api.rag.sources import SearchSource, make_query, open_source
-from mmseek.pipeline.reranking import DEFAULT_DEPTH
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
@@ -37,8 +36,8 @@ class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LlamaIndex's type
         filters: a condition on metadata (see `mmseek.filters`), a mapping of fields to values, or `MetadataFilters`.
         instruction: what to look for, to encoders and rerankers that can use it.
         mode: `dense`, `lexical` or `hybrid`.
-        rerank: the spec of a reranker, or a loaded one.
-        rerank_depth: how many hits it orders.
+        rerank: the spec of a reranker, a loaded one, or several.
+        rerank_depth: how many hits each orders; see `mmseek.Retriever`.
         include_images: put the first picture's bytes into its node, for models that take pictures.
         callback_manager: LlamaIndex's.
 
@@ -54,8 +53,8 @@ class MmseekRetriever(BaseRetriever):  # type: ignore[misc]  # LlamaIndex's type
         filters: str | Mapping[str, Any] | MetadataFilters | None = None,
         instruction: str | None = None,
         mode: SearchMode = "dense",
-        rerank: str | Reranker | None = None,
-        rerank_depth: int = DEFAULT_DEPTH,
+        rerank: str | Reranker | Sequence[str | Reranker] | None = None,
+        rerank_depth: int | Sequence[int] | None = None,
         include_images: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> None:

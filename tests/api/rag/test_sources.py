@@ -12,7 +12,8 @@ import httpx
 import pytest
 from PIL import Image as Pil
 
-from mmseek import Content, Document, Image
+from mmseek import Content, Document, Image, Query, Retriever
+from mmseek._types import Weighted
 from mmseek.api.rag import SearchSource, open_source
 from mmseek.api.rag.remote import RemoteSource, ServiceError, ServiceUnavailable
 from mmseek.api.rag.sources import make_query, picture_of
@@ -27,6 +28,7 @@ from mmseek.errors import (
     NotACollection,
     UrlRefused,
 )
+from mmseek.pipeline.reranking import Reranking
 from mmseek.testing import FakeReranker
 
 ANSWER = {
@@ -148,8 +150,6 @@ def test_reranks_with_the_pictures(filled, serving, pictures, kind):
 
     reranker = FakeReranker(judge)
     if kind == "local":
-        from mmseek import Retriever
-
         source = open_source(Retriever(filled.encoder, filled.collection, reranker))
     else:
         source = RemoteSource(serving(filled), reranker=reranker)
@@ -160,6 +160,41 @@ def test_reranks_with_the_pictures(filled, serving, pictures, kind):
     assert ids(source.search(query, rerank=False))[0] == "text"
     if kind == "remote":
         assert all(image.data is None for hit in source.search(query) for image in hit.document.content.images)
+
+
+def test_a_mixed_query_is_the_same_over_a_service(source):
+    like = Query(Content(()), k=9, like=("note",))
+    assert "note" not in ids(source.search(like))
+    words = Content.of("a red bicycle")
+    pulled = Query(Content.of("tide tables"), k=1, also=(Weighted(words, 3.0),), group_by="parent")
+    assert ids(source.search(pulled)) == ["text"]
+    pushed = Query(Content.of("tide tables"), k=5, also=(Weighted(words, -3.0),), unlike=("both",))
+    assert ids(source.search(pushed))[-1] == "text"
+
+
+def test_the_rerankers_of_a_service_are_asked_unless_told_not_to(filled, serving):
+    notes = FakeReranker(lambda pair: float(pair.document.text == "tide tables"))
+    url = serving(Retriever(filled.encoder, filled.collection, notes))
+    query = make_query("a red bicycle", k=2)
+    assert ids(open_source(url).search(query))[0] == "note"
+    assert ids(open_source(url).search(query, rerank=False))[0] == "text"
+    assert ids(open_source(url, reranking=Reranking(threshold=0.5)).search(query)) == ["note"]
+    asked = len(notes.pairs)
+    here = open_source(url, rerank=FakeReranker(lambda pair: float(pair.document.text == "blue")), rerank_depth=5)
+    assert ids(here.search(query))[0] == "both"
+    assert len(notes.pairs) == asked
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_chains_and_thresholds(filled, serving, kind):
+    texts = FakeReranker(lambda pair: float(bool(pair.document.text)), spec="a")
+    lengths = FakeReranker(lambda pair: float(len(pair.document.text)), spec="b")
+    how = Reranking(threshold=5.0)
+    if kind == "local":
+        source = open_source(Retriever(filled.encoder, filled.collection, [texts, lengths], reranking=how))
+    else:
+        source = open_source(serving(filled), rerank=[texts, lengths], reranking=how)
+    assert ids(source.search(make_query("anything", k=5))) == ["text", "note"]
 
 
 def test_a_picture_elsewhere_is_never_fetched(source):

@@ -12,9 +12,9 @@ from mmseek.api.rag.local import LocalSource
 from mmseek.errors import InputError, ItemError, UrlRefused
 from mmseek.items import parse_item
 from mmseek.pipeline import Retriever
+from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.reranking import Reranking
 from mmseek.protocols import Reranker
-from mmseek.rerank import load_reranker
 
 if TYPE_CHECKING:
     import PIL.Image

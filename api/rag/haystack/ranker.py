@@ -14,7 +14,7 @@ from mmseek.api.rag.haystack.documents import haystack_content, query_picture
 from mmseek.api.rag.haystack.saving import saved
 from mmseek.api.rag.reranking import order
 from mmseek.api.rag.sources import make_query
-from mmseek.rerank import load_reranker
+from mmseek.pipeline.rerankers import load_reranker
 
 if TYPE_CHECKING:
     from mmseek.protocols import Reranker

@@ -14,7 +14,7 @@ from mmseek._types import Query
 from mmseek.api.rag.facts import content_of
 from mmseek.api.rag.reranking import order, with_bytes
 from mmseek.api.rag.sources import make_query
-from mmseek.rerank import load_reranker
+from mmseek.pipeline.rerankers import load_reranker
 
 
 class MmseekReranker(BaseDocumentCompressor):  # type: ignore[misc]  # LangChain's types are not followed

@@ -12,7 +12,7 @@ from mmseek.api.rag.llama_index.nodes import node_content
 from mmseek.api.rag.reranking import order, with_bytes
 from mmseek.api.rag.sources import SearchSource, make_query
 from mmseek.errors import InputError
-from mmseek.rerank import load_reranker
+from mmseek.pipeline.rerankers import load_reranker
 
 if TYPE_CHECKING:
     from mmseek.protocols import Reranker

@@ -248,3 +248,12 @@ def test_a_document_that_cannot_be_scored_stands_last(tmp_path):
         [gone, LangChainDocument(page_content="a")], "question"
     )
     assert [document.page_content for document in kept] == ["a", "long long text"]
+
+
+def test_a_reranker_by_its_spec(pictures):
+    documents = [
+        LangChainDocument(page_content="tide tables of the harbour"),
+        LangChainDocument(page_content="a red bicycle"),
+    ]
+    kept = MmseekReranker(reranker="mini", top_n=1).compress_documents(documents, "a bicycle that is red")
+    assert [document.page_content for document in kept] == ["a red bicycle"]

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -370,6 +371,7 @@ def test_threads_take_turns_at_the_encoder(filled):
     def alone(*given):
         assert busy.acquire(blocking=False), "two threads encode at once"
         try:
+            time.sleep(0.005)  # long enough for another thread to come in
             return encode(*given)
         finally:
             busy.release()

@@ -100,6 +100,7 @@ class MiniReranker(BatchedReranker):
         self._identity = RerankerIdentity("mini", fingerprint)
         self._texts: Memory[tuple[int, ...]] = Memory(_REMEMBERED)
         self._looks: Memory[bytes] = Memory(_REMEMBERED)
+        self._places: Memory[bytes] = Memory(_REMEMBERED)
         self._sides = lru_cache(maxsize=_REMEMBERED_SIDES)(self._make_side)
 
     @classmethod
@@ -139,8 +140,12 @@ class MiniReranker(BatchedReranker):
         pixels = {key: pixels for side in sides for key, pixels in side.pixels.items()}
         texts = self._texts.rows((text for side in sides for text in side.texts), self._text_vectors)
         looks = self._looks.rows(pixels, lambda keys: self._picture_looks(keys, pixels))
-        seen = _Seen(texts, looks)
-        return np.array([self._score(seen, query, document) for query, document in payloads], dtype=np.float32)
+        places = self._places.rows(pixels, lambda keys: self._in_head_space([looks[key] for key in keys], keys))
+        seen = _Seen(texts, looks, places)
+        # A query stands in all of its pairs: what is asked of pictures is found once.
+        asked = {id(query): self._asked(seen, query) for query, _ in payloads}
+        scores = [self._score(seen, query, document, asked[id(query)]) for query, document in payloads]
+        return np.array(scores, dtype=np.float32)
 
     def _make_side(self, content: Content, stamps: tuple[Stamp, ...]) -> _Side:
         del stamps  # a changed file is another side
@@ -162,33 +167,46 @@ class MiniReranker(BatchedReranker):
         batches = cut_batches(range(len(keys)), [1] * len(keys), _PICTURES_AT_ONCE)
         return _by_key(keys, batches, self._look.pictures, [pictures[key] for key in keys])
 
-    def _score(self, seen: _Seen, query: _Side, document: _Side) -> float:
+    def _score(self, seen: _Seen, query: _Side, document: _Side, asked: FloatArray | None) -> float:
         score = float(seen.vector(query) @ seen.vector(document))
         if query.texts and document.texts:
             score += WORDS_WEIGHT * lexical_score(query.words, document.words, self._piece_weights)
-        if query.texts and document.pictures:
-            score += PICTURE_WEIGHT * self._trained(seen, query, document)
+        if asked is not None and document.pictures:
+            # Of several pictures the one that is liked best.
+            score += PICTURE_WEIGHT * max(float(asked @ seen.places[key]) for key in document.pictures)
         return score
 
     @torch.inference_mode()
-    def _trained(self, seen: _Seen, query: _Side, document: _Side) -> float:
-        """Cosine of the head that fits the query, with the picture of the document that it likes best."""
+    def _in_head_space(self, looks: Sequence[FloatArray], keys: Sequence[bytes]) -> dict[bytes, FloatArray]:
+        """Where both heads see pictures: their vectors one after the other, (2 * space,)."""
+        scaled = self._scorer.scaled(torch.from_numpy(np.stack(looks)))
+        both = torch.cat([self._scorer.words.pictures(scaled), self._scorer.composed.pictures(scaled)], dim=1)
+        return dict(zip(keys, both.numpy(), strict=True))
+
+    @torch.inference_mode()
+    def _asked(self, seen: _Seen, query: _Side) -> FloatArray | None:
+        """What the head that fits the query asks of pictures, with zeros for the other head; None without text."""
+        if not query.texts:
+            return None
         text = torch.from_numpy(seen.text(query))[None]
-        pictures = self._scorer.scaled(torch.from_numpy(seen.pictures(document)))
         if query.pictures:
-            asked = self._scorer.scaled(torch.from_numpy(seen.pictures(query)).mean(dim=0, keepdim=True))
-            head, wanted = self._scorer.composed.pictures, self._scorer.composed.queries(text, asked)
+            pictures = torch.from_numpy(seen.pictures(query)).mean(dim=0, keepdim=True)
+            wanted = self._scorer.composed.queries(text, self._scorer.scaled(pictures))
+            both = torch.cat([torch.zeros_like(wanted), wanted], dim=1)
         else:
-            head, wanted = self._scorer.words.pictures, self._scorer.words.queries(text)
-        return float((head(pictures) @ wanted[0]).max())
+            wanted = self._scorer.words.queries(text)
+            both = torch.cat([wanted, torch.zeros_like(wanted)], dim=1)
+        found: FloatArray = both[0].numpy()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the towers gave, by text and by picture."""
+    """What the towers gave, by text and by picture, and where the heads see the pictures."""
 
     texts: Mapping[tuple[int, ...], FloatArray]
     looks: Mapping[bytes, FloatArray]
+    places: Mapping[bytes, FloatArray]
 
     def text(self, side: _Side) -> FloatArray:
         """The mean of its texts' vectors, each counted by its length, (384,), L2-normalised."""

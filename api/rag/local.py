@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from mmseek.errors import ItemError
 from mmseek.media import read_bytes
 from mmseek.pipeline import Retriever
 from mmseek.protocols import Encoder
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
 
 __all__ = ["LocalSource"]
 
@@ -46,6 +50,20 @@ class LocalSource:
             InputError: it is none, or k or the filter cannot be used.
         """
         return tuple(self._retriever.collection.search(np.asarray(vector, dtype=np.float32), k, filter=filter))
+
+    def query_vector(self, query: Query) -> FloatArray:
+        """The vector (dim,) of a query's content.
+
+        Raises:
+            MmseekError: it cannot be encoded.
+        """
+        with self._encoding:
+            vector: FloatArray = self.encoder.encode_query([query.content], query.instruction)[0]
+        return vector
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The stored vectors (dim,) of these ids; unknown ids are left out."""
+        return self._retriever.collection.vectors(ids)
 
     async def asearch(self, query: Query, *, rerank: bool = True) -> tuple[Hit, ...]:
         return await asyncio.to_thread(self.search, query, rerank=rerank)

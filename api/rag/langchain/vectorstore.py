@@ -11,6 +11,7 @@ import numpy as np
 from langchain_core.documents import Document as LangChainDocument
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from mmseek._types import Hit, Query
 from mmseek.api.rag.conditions import as_filter
@@ -154,9 +155,36 @@ class MmseekVectorStore(VectorStore):  # type: ignore[misc]  # LangChain's types
             InputError: the source is a service, which takes no vectors, or the vector is none of the collection's.
         """
         _refuse(kwargs)
+        hits = self._collection().search_vector(embedding, k, as_filter(filter))
+        return [document for document, _ in _scored(hits)]
+
+    def max_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[LangChainDocument]:
+        """Of the fetch_k nearest documents, k that answer the question and differ from each other.
+
+        Each next one has the best `lambda_mult * (likeness to the question) - (1 - lambda_mult) * (likeness to those
+        before)` (Carbonell and Goldstein 1998, section 2), both as cosines of the stored vectors.
+
+        Raises:
+            InputError: the source is a service, which gives no vectors.
+        """
+        source = self._collection()
+        asked = _query(query, max(k, fetch_k), **kwargs)
+        hits = source.search(asked, rerank=False)
+        vectors = source.vectors([hit.id for hit in hits])
+        hits = tuple(hit for hit in hits if hit.id in vectors)  # one may have been deleted since
+        if not hits:
+            return []
+        places = maximal_marginal_relevance(
+            source.query_vector(asked), [vectors[hit.id] for hit in hits], lambda_mult=lambda_mult, k=k
+        )
+        return [from_document(hits[place].document) for place in places]
+
+    def _collection(self) -> LocalSource:
         if not isinstance(self.source, LocalSource):
-            raise InputError("a service is asked with words or a picture, not with a vector")
-        return [document for document, _ in _scored(self.source.search_vector(embedding, k, as_filter(filter)))]
+            raise InputError("a service is asked with words or a picture, and not with a vector: open the collection")
+        return self.source
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda cosine: float(np.clip((1.0 + cosine) / 2.0, 0.0, 1.0))

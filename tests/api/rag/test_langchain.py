@@ -166,6 +166,20 @@ def test_a_store_is_asked_with_a_vector_of_its_encoder(empty, serving):
     assert remote.embeddings is None
     with pytest.raises(InputError, match="not with a vector"):
         remote.similarity_search_by_vector(vector)
+    with pytest.raises(InputError, match="not with a vector"):
+        remote.max_marginal_relevance_search("foo")
+
+
+async def test_what_repeats_is_passed_over(empty):
+    store = MmseekVectorStore(empty)
+    assert store.max_marginal_relevance_search("foo") == []
+    store.add_texts(["foo", "foo", "foo", "bar"], [{"n": n} for n in range(4)], ids=["1", "2", "3", "b"])
+    assert {document.page_content for document in store.similarity_search("foo", k=2)} == {"foo"}
+    found = store.max_marginal_relevance_search("foo", k=2, lambda_mult=0.1)
+    assert [document.page_content for document in found] == ["foo", "bar"]
+    assert len(store.max_marginal_relevance_search("foo", k=2, lambda_mult=0.1, filter="n < 3")) == 2
+    retriever = store.as_retriever(search_type="mmr", search_kwargs={"k": 2, "lambda_mult": 0.1})
+    assert [document.page_content for document in await retriever.ainvoke("foo")] == ["foo", "bar"]
 
 
 def test_one_bad_document_is_told_and_the_others_are_stored(empty_source):

@@ -26,6 +26,7 @@ from mmseek.cli import (
     exchange,
     index,
     info,
+    mcp,
     models,
     reembed,
     rerank,
@@ -70,6 +71,7 @@ app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.command("demo")(demo.demo)
 
 

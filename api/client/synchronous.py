@@ -69,9 +69,7 @@ class Client:
         """
         return self._do(calls.search(self._url, query, image, options))
 
-    def search_upload(
-        self, image: Picture, text: str | None = None, **options: Unpack[SearchOptions]
-    ) -> SearchAnswer:
+    def search_upload(self, image: Picture, text: str | None = None, **options: Unpack[SearchOptions]) -> SearchAnswer:
         """The same with a picture sent as a file; of the options only instruction, k, mode, filter and rerank."""
         return self._do(calls.search_upload(self._url, image, text, options))
 

@@ -90,7 +90,9 @@ class Tools:
         self,
         id: Annotated[str, Field(description="as search gave it")],  # noqa: A002
         number: Annotated[int, Field(ge=0, description="which of its pictures, from 0")] = 0,
-        max_side: Annotated[int, Field(ge=_SIDES[0], le=_SIDES[1], description="of the longer side, in pixels")] = _SIDE,
+        max_side: Annotated[
+            int, Field(ge=_SIDES[0], le=_SIDES[1], description="of the longer side, in pixels")
+        ] = _SIDE,
     ) -> Picture:
         """Look at a picture of a document."""
         try:
@@ -161,8 +163,8 @@ def make_server(retriever: Retriever, *, allow_write: bool = False, limits: Medi
         "mmseek",
         version=__version__,
         instructions=(
-            f"Searches a collection of {info.documents} documents, texts and pictures, by meaning. Search first, then read "
-            "what was found with get_document and look at its pictures with get_image."
+            f"Searches a collection of {info.documents} documents, texts and pictures, by meaning. Search first, then "
+            "read what was found with get_document and look at its pictures with get_image."
         ),
     )
     for reading in (tools.search, tools.get_document, tools.get_image):

@@ -75,9 +75,7 @@ class Thumbnails:
             small = small_copy(image, self._side)
         except MmseekError:
             return None  # the page shows a placeholder: one bad picture never costs the page
-        return Thumbnail(
-            f"data:{small.mime};base64,{base64.b64encode(small.data).decode()}", small.width, small.height
-        )
+        return Thumbnail(f"data:{small.mime};base64,{base64.b64encode(small.data).decode()}", small.width, small.height)
 
 
 def _smallest(picture: PIL.Image.Image) -> tuple[str, bytes]:

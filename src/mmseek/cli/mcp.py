@@ -38,9 +38,12 @@ def mcp(
     from mmseek.config import settings
     from mmseek.media import MediaLimits
 
-    mode = "write" if allow_write else "read"
     with open_retriever(
-        place, mode=mode, device=device, rerank=rerank or (), rerank_depth=rerank_depth
+        place,
+        mode="write" if allow_write else "read",
+        device=device,
+        rerank=rerank or (),
+        rerank_depth=rerank_depth,
     ) as retriever:
         server = make_server(retriever, allow_write=allow_write, limits=MediaLimits.from_settings(settings()))
         say(f"serving {place} over the Model Context Protocol on stdin and stdout, until stdin ends")

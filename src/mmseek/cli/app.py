@@ -27,12 +27,14 @@ from mmseek.cli import (
     index,
     info,
     mcp,
+    mine,
     models,
     reembed,
     rerank,
     search,
     serve,
     snapshot,
+    train,
     tune,
     verify,
 )
@@ -69,6 +71,9 @@ app.command("alias")(alias.alias)
 app.command("reembed")(reembed.reembed)
 app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
+app.command("mine")(mine.mine)
+app.command("train")(train.train)
+app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.mcp)

@@ -8,9 +8,11 @@ import subprocess
 import threading
 import time
 import urllib.request
+from contextlib import ExitStack, contextmanager
 from socket import create_server
 
 import pytest
+from starlette.responses import JSONResponse
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 30
@@ -114,22 +116,53 @@ def page(browser):
     urllib.request.urlopen(f"{browser}/json/close/{target['id']}", timeout=30).close()
 
 
+class KeyWanted:
+    """Asks for a key on all routes below /v1."""
+
+    def __init__(self, app, key):
+        self.app = app
+        self._wanted = f"Bearer {key}".encode()
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and scope["path"].startswith("/v1"):
+            if dict(scope["headers"]).get(b"authorization") != self._wanted:
+                await JSONResponse({"error": {"code": "unauthorized", "message": "no"}}, 401)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 @pytest.fixture
-def site(retriever):
-    """The address of a real server of the collection."""
+def serve(retriever):
+    """Starts a real server of the collection and gives its address."""
+    with ExitStack() as running:
+        yield lambda key=None: running.enter_context(_serving(retriever, key))
+
+
+@pytest.fixture
+def site(serve):
+    """The address of a server that lets everybody in."""
+    return serve()
+
+
+@contextmanager
+def _serving(retriever, key):
     import uvicorn
 
     from mmseek.api.server import create_app
 
+    app = create_app(retriever)
+    if key is not None:
+        app.add_middleware(KeyWanted, key=key)
     listener = create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(retriever), access_log=False, log_config=None, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     until = time.monotonic() + PATIENCE
     while not server.started and time.monotonic() < until:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

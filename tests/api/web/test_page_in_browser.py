@@ -203,3 +203,17 @@ def test_colours_can_be_chosen_and_stay_chosen(shown, site):
     shown.open(f"{site}/?q=x")
     assert shown.run(background) == dark
     shown.run("localStorage.clear()")
+
+
+def test_a_key_is_asked_for_once_and_goes_with_pictures_too(page, serve, retriever, helpers):
+    retriever.add([Document("red", Content((Image(data=helpers.picture("red")),)))])
+    page.open(f"{serve('secret')}/?q=anything")
+    page.wait("document.getElementById('key').open")
+    page.run("document.getElementById('key-value').focus()")
+    page.write("secret")
+    page.press("Enter", text="\r")
+    answered(page, 1)
+    assert page.wait("document.querySelector('#hits img')?.naturalWidth") == 40
+    assert page.run("document.getElementById('about').textContent").startswith("1 document ")
+    assert not page.run("document.getElementById('key').open")
+    assert page.run("JSON.stringify(localStorage)") == "{}"

@@ -124,10 +124,10 @@ class KeyWanted:
         self._wanted = f"Bearer {key}".encode()
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] == "http" and scope["path"].startswith("/v1"):
-            if dict(scope["headers"]).get(b"authorization") != self._wanted:
-                await JSONResponse({"error": {"code": "unauthorized", "message": "no"}}, 401)(scope, receive, send)
-                return
+        asked = scope["type"] == "http" and scope["path"].startswith("/v1")
+        if asked and dict(scope["headers"]).get(b"authorization") != self._wanted:
+            await JSONResponse({"error": {"code": "unauthorized", "message": "no"}}, 401)(scope, receive, send)
+            return
         await self.app(scope, receive, send)
 
 

@@ -101,7 +101,7 @@ def _hit(hit: Hit, thumbnails: Thumbnails) -> dict[str, Any]:
         "score": hit.score,
         "details": hit.scores if len(hit.scores) > 1 else {},
         "modality": {"text": "text", "image": "picture", "image,text": "picture + text"}[document.content.modality],
-        "caption": "" if document.content.text.strip() else _caption(document),
+        "caption": "" if document.content.text.strip() else caption(document),
         "parts": _parts(document.content, _alt(document), thumbnails),
         "language": language if isinstance(language, str) and _LANGUAGE.fullmatch(language) else None,
     }
@@ -109,25 +109,26 @@ def _hit(hit: Hit, thumbnails: Thumbnails) -> dict[str, Any]:
 
 def _parts(content: Content, alt: str, thumbnails: Thumbnails) -> list[_Part]:
     return [
-        _Part(text=_shortened(part.text, _SNIPPET)) if isinstance(part, Text) else _Part(None, thumbnails(part), alt)
+        _Part(text=shortened(part.text, _SNIPPET)) if isinstance(part, Text) else _Part(None, thumbnails(part), alt)
         for part in content.parts
     ]
 
 
 def _alt(document: Document) -> str:
     """What stands for the pictures. Words that are on the page anyway are not said twice."""
-    if caption := _caption(document):
-        return _shortened(caption, _ALT)
+    if words := caption(document):
+        return shortened(words, _ALT)
     beside = "" if document.content.text.strip() else ", without a description"
     return f"picture of {document.id}{beside}"
 
 
-def _caption(document: Document) -> str:
+def caption(document: Document) -> str:
+    """The words of the metadata that describe the document, or none."""
     found = (document.metadata.get(name) for name in _CAPTIONS)
     return next((words for words in found if isinstance(words, str) and words.strip()), "")
 
 
-def _shortened(words: str, length: int) -> str:
+def shortened(words: str, length: int) -> str:
     """Cut at a space near the length, with an ellipsis."""
     words = words.strip()
     if len(words) <= length:

@@ -1,4 +1,4 @@
-"""Small copies of pictures, as data: URIs that stand inside a page."""
+"""Small copies of pictures: as files, and as data: URIs that stand inside a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mmseek.errors import MmseekError
-from mmseek.media import open_image
+from mmseek.media import MediaLimits, open_image
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -18,6 +18,30 @@ if TYPE_CHECKING:
 
 _SIDE: Final = 400
 _FEW_COLOURS: Final = 256
+_DEFAULT_LIMITS: Final = MediaLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class SmallCopy:
+    """A small picture file; width and height in pixels."""
+
+    mime: str
+    data: bytes
+    width: int
+    height: int
+
+
+def small_copy(image: Image, side: int, *, limits: MediaLimits = _DEFAULT_LIMITS) -> SmallCopy:
+    """A copy whose longer side is at most `side` pixels; a picture that is smaller keeps its size.
+
+    Raises:
+        MediaError: the picture cannot be used; `MediaNotFound` and `MediaTooLarge` say why.
+        UrlRefused: the picture is a URL; nothing is fetched here.
+    """
+    picture = open_image(image, limits=limits, target=side)
+    picture.thumbnail((side, side))
+    mime, data = _smallest(picture)
+    return SmallCopy(mime, data, *picture.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +72,10 @@ class Thumbnails:
 
     def _make(self, image: Image) -> Thumbnail | None:
         try:
-            picture = open_image(image, target=self._side)
+            small = small_copy(image, self._side)
         except MmseekError:
             return None  # the page shows a placeholder: one bad picture never costs the page
-        picture.thumbnail((self._side, self._side))
-        mime, data = _smallest(picture)
-        return Thumbnail(f"data:{mime};base64,{base64.b64encode(data).decode()}", *picture.size)
+        return Thumbnail(f"data:{small.mime};base64,{base64.b64encode(small.data).decode()}", small.width, small.height)
 
 
 def _smallest(picture: PIL.Image.Image) -> tuple[str, bytes]:

@@ -18,7 +18,7 @@ from mmseek.cli.failures import Stopped
 VERBS = (
     *("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo"),
     *("snapshot", "restore", "export", "import", "alias", "reembed", "duplicates", "mine", "train", "merge"),
-    *("copy", "tune", "calibrate"),
+    *("copy", "tune", "calibrate", "mcp"),
 )
 Cli = Callable[..., Any]
 

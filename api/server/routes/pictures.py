@@ -3,17 +3,18 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from mmseek._types import Document
 from mmseek.api.server.errors import DocumentNotFound
 from mmseek.api.server.schemas import ErrorAnswer
 from mmseek.api.server.service import Service, ServiceDep
 from mmseek.api.server.showing import document_json
 from mmseek.errors import MediaError, UrlRefused
-from mmseek.media import MIME_TYPES, read_bytes, recognise
+from mmseek.media import MIME_TYPES, MediaLimits, read_bytes, recognise
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 # A picture is shown, never run: not even an SVG or a page that calls itself a picture could do anything.
-_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=60"}
+PICTURE_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=60"}
 
 
 @router.get(
@@ -32,18 +33,34 @@ def _picture(service: Service, document_id: str, number: int) -> Response:
     found = service.retriever.collection.get([document_id, whole])
     if document_id not in found and whole in found:
         return JSONResponse(document_json(found[whole]))
-    images = found[document_id].content.images if document_id in found else ()
-    if number >= len(images):
-        raise DocumentNotFound(f"there is no picture {number} of a document {document_id[:200]!r}")
-    try:
-        data = read_bytes(images[number], service.limits.media)
-    except (MediaError, UrlRefused):
-        raise _gone(number) from None  # their sentences name the file
+    if document_id not in found:
+        raise _no_picture(number, document_id)
+    data = picture_bytes(found[document_id], number, service.limits.media)
     kind = recognise(data)
     if kind is None:
-        raise _gone(number)
-    return Response(data, media_type=MIME_TYPES[kind], headers=_HEADERS)
+        raise gone(number)
+    return Response(data, media_type=MIME_TYPES[kind], headers=PICTURE_HEADERS)
 
 
-def _gone(number: int) -> DocumentNotFound:
+def picture_bytes(document: Document, number: int, limits: MediaLimits) -> bytes:
+    """The file of a document's picture, counted from 0.
+
+    Raises:
+        DocumentNotFound: there is no such picture, or it cannot be read any more.
+    """
+    images = document.content.images
+    if number >= len(images):
+        raise _no_picture(number, document.id)
+    try:
+        return read_bytes(images[number], limits)
+    except (MediaError, UrlRefused):
+        raise gone(number) from None  # their sentences name the file
+
+
+def gone(number: int) -> DocumentNotFound:
+    """The picture was there when the document was indexed."""
     return DocumentNotFound(f"picture {number} of this document can no longer be read: index the document again")
+
+
+def _no_picture(number: int, document_id: str) -> DocumentNotFound:
+    return DocumentNotFound(f"there is no picture {number} of a document {document_id[:200]!r}")

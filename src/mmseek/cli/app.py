@@ -26,6 +26,7 @@ from mmseek.cli import (
     exchange,
     index,
     info,
+    mcp,
     mine,
     models,
     reembed,
@@ -75,6 +76,7 @@ app.command("train")(train.train)
 app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.command("demo")(demo.demo)
 
 

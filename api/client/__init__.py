@@ -1,0 +1,24 @@
+"""Python clients of a running `mmseek serve`. Importing them loads no model and no array library."""
+
+from mmseek.api.client.answers import Added, CollectionStatus, Explained, Failed, SearchAnswer, StageOutcome
+from mmseek.api.client.asynchronous import AsyncClient
+from mmseek.api.client.failures import BadAnswer, Busy, KeyRefused, NotFound, Unreachable
+from mmseek.api.client.retrying import Retry
+from mmseek.api.client.synchronous import Client
+
+__all__ = [
+    "Added",
+    "AsyncClient",
+    "BadAnswer",
+    "Busy",
+    "Client",
+    "CollectionStatus",
+    "Explained",
+    "Failed",
+    "KeyRefused",
+    "NotFound",
+    "Retry",
+    "SearchAnswer",
+    "StageOutcome",
+    "Unreachable",
+]

@@ -1,0 +1,142 @@
+"""The client that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import httpx
+import tenacity
+
+from mmseek.api.client import calls
+from mmseek.api.client.failures import Unreachable
+from mmseek.api.client.requests import Picture, SearchOptions, batches
+from mmseek.api.client.retrying import Retry
+
+if TYPE_CHECKING:
+    from mmseek._types import Content, Document
+    from mmseek.api.client.answers import Added, CollectionStatus, SearchAnswer
+
+T = TypeVar("T")
+
+
+class Client:
+    """Speaks with one running `mmseek serve`.
+
+    Examples:
+        >>> with Client("http://127.0.0.1:8000") as client:
+        ...     for hit in client.search("a red bike", k=5):
+        ...         print(hit.rank, hit.id, hit.score)
+
+    Args:
+        url: of the server; it may have a path, behind a proxy.
+        key: an API key, if the server asks for one.
+        timeout: seconds that a step of a request may take; 60 unless given, 10 to connect.
+        retry: when a request is sent again.
+        transport: of httpx, in place of the network.
+
+    Every method raises `MmseekError`: the class that the server raised where its code names one, `Unreachable` where no
+    answer came, `Busy` where the server has too much to do, `KeyRefused`, or `BadAnswer`.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._url = url
+        self._http = httpx.Client(transport=transport, **calls.client_options(url, key, timeout))
+        self._retry = retry or Retry()
+
+    def search(
+        self,
+        query: str | Content | None = None,
+        *,
+        image: Picture | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchAnswer:
+        """The documents nearest to a text, a picture, or both.
+
+        Args:
+            query: text, or content whose pictures are files or bytes.
+            image: a picture beside the text: a path, bytes, an `Image` or a PIL picture.
+            options: as of `Retriever.search`, and `threshold`; by default as the server has them.
+        """
+        return self._do(calls.search(self._url, query, image, options))
+
+    def search_upload(self, image: Picture, text: str | None = None, **options: Unpack[SearchOptions]) -> SearchAnswer:
+        """The same with a picture sent as a file; of the options only instruction, k, mode, filter and rerank."""
+        return self._do(calls.search_upload(self._url, image, text, options))
+
+    def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Added:
+        """Add documents, or replace those of equal id, in requests of bounded size; pictures are sent along.
+
+        Args:
+            documents: `Document`s, or items as in a JSONL file with pictures as data: URIs. Read as they are sent.
+        """
+        outcomes: list[Added] = []
+        sent = 0
+        for batch in batches(documents):
+            outcomes.append(self._do(calls.add(batch, sent)))
+            sent += len(batch)
+        return calls.sum_up(outcomes)
+
+    def get(self, document_id: str) -> Document:
+        """A document; its pictures are URLs of the service.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._do(calls.get(self._url, document_id))
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove documents, and return how many there were; unknown ids are no error."""
+        return self._do(calls.delete(ids)) if ids else 0
+
+    def picture(self, document_id: str, number: int = 0, *, side: int | None = None) -> bytes:
+        """The file of a document's picture, counted from 0; with `side`, a small copy of about that many pixels.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._do(calls.picture(document_id, number, side))
+
+    def info(self) -> CollectionStatus:
+        """What the collection holds."""
+        return self._do(calls.info())
+
+    def is_ready(self) -> bool:
+        """Whether the server can serve requests now; asked once.
+
+        Raises:
+            Unreachable: there is no server.
+        """
+        return self._do(calls.ready(), Retry(attempts=1))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _do(self, call: calls.Call[T], retry: Retry | None = None) -> T:
+        retrying = tenacity.Retrying(**(retry or self._retry).options())
+        try:
+            answer: httpx.Response = retrying(self._request, call)
+        except httpx.HTTPError as error:
+            raise Unreachable(calls.unreachable(self._url, error)) from error
+        return call.result(answer)
+
+    def _request(self, call: calls.Call[T]) -> httpx.Response:
+        return self._http.request(call.method, call.path, **call.arguments())

@@ -151,7 +151,7 @@ def test_bootstrap_is_repeatable_and_sane_at_the_edges() -> None:
 
 
 def test_cutoffs() -> None:
-    assert [cutoff(metric) for metric in METRICS] == [10, 1, 5, 10, 100, 1, 5, 10, 10]
+    assert [cutoff(metric) for metric in METRICS] == [5, 10, 1, 5, 10, 100, 1, 5, 10, 10]
 
 
 SMALL = st.integers(1, 5).flatmap(

@@ -73,7 +73,9 @@ def read_side(path: Path) -> Side:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a report with each query's metrics: write it with mmseek eval --output") from error
+        raise InputError(
+            f"{path} is not a report with each query's metrics: write it with mmseek eval --output"
+        ) from error
     if len(lengths) != 1:
         raise InputError(f"{path} is damaged: it has not one value of each metric for each query")
     return side
@@ -221,6 +223,8 @@ def _differences(names: Sequence[str], before: Any, after: Any) -> dict[str, Dif
 
 
 def _randomised(change: Any) -> Any:
+    if change.shape[-1] < 2:  # one query says nothing of chance
+        return np.ones(len(change))
     from scipy.stats import permutation_test
 
     def mean(sample: Any, axis: int = -1) -> Any:

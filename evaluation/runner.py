@@ -16,13 +16,12 @@ from mmseek.evaluation import metrics
 from mmseek.evaluation.dataset import Dataset, EvalQuery
 from mmseek.evaluation.details import Details, Vectors, ids_of, look
 from mmseek.evaluation.evidence import Evidence, Pools, gather, task_rows
+from mmseek.evaluation.formats import load_dataset
 from mmseek.evaluation.ranking import Ranked, rank
 from mmseek.evaluation.report import EvalReport, Problem, RerankedResult, counted, naming
 from mmseek.evaluation.reranking import Rankings, score_candidates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mmseek._types import Encoded, FloatArray
     from mmseek.protocols import Encoder, Reranker
 

@@ -82,7 +82,8 @@ def evaluate_retriever(
     wanted = {each for row in data.qrels.values() for each in row}
     if wanted.isdisjoint(ids):
         raise DatasetError(
-            f"{retriever.collection.info().location} holds no document that {data.name} calls relevant: index its corpus there"
+            f"{retriever.collection.info().location} holds no document that {data.name} calls relevant: "
+            "index its corpus there"
         )
     found, failed = _search_all(data, retriever, mode, k, ids, on_progress)
     evidence = gather(data, ids, found)
@@ -165,6 +166,8 @@ def _warnings(failed: Sequence[Problem], failed_corpus: Sequence[Problem]) -> li
         many = counted(len(failed), "query could not be searched and scores", "queries could not be searched and score")
         found.append(f"{many} zero: {naming([problem.id for problem in failed])}")
     if failed_corpus:
-        many = counted(len(failed_corpus), "document could not be indexed and is", "documents could not be indexed and are")
+        many = counted(
+            len(failed_corpus), "document could not be indexed and is", "documents could not be indexed and are"
+        )
         found.append(f"{many} never found: {naming([problem.id for problem in failed_corpus])}")
     return found

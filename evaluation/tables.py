@@ -48,7 +48,8 @@ def table_files(path: Path, prefix: str = "") -> list[Path]:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[TableRow | ItemError]:
-    """The rows of a file in bounded memory; a bad line is its error. A `.json` file is read as a whole: a list of objects.
+    """The rows of a file in bounded memory; a bad line is its error. A `.json` file is read whole: a list
+    of objects, or objects by name, which becomes their `guid`.
 
     Args:
         path: the file.
@@ -74,6 +75,8 @@ def _json_list(path: Path) -> Iterator[TableRow | ItemError]:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): for one object a line, name it .jsonl") from error
+    if isinstance(values, dict) and all(isinstance(each, dict) for each in values.values()):
+        values = [{"guid": name, **each} for name, each in values.items()]
     if not isinstance(values, list):
         raise InputError(f"{path} is not a list of objects: for one object a line, name it .jsonl")
     for number, value in enumerate(values, start=1):

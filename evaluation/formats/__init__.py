@@ -1,6 +1,7 @@
 """The formats of benchmarks: one reader a format, each a file of this folder.
 
-A new format is one entry of `FORMATS` and a module with `is_here(folder) -> bool` and `load(folder, wanted) -> Dataset`.
+A new format is one entry of `FORMATS` and a module with `is_here(folder) -> bool` and
+`load(folder, wanted) -> Dataset`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-r"""MMEB: every query ranks about 1,000 candidates of its own (Jiang et al. 2024, arXiv:2410.05160, and its second version).
+"""MMEB: every query ranks about 1,000 candidates of its own (Jiang et al. 2024, arXiv:2410.05160, and its successor).
 
 A folder with one table (Parquet or JSONL) a task, or one folder a task. Columns `qry_text, qry_img_path, tgt_text` and
 `tgt_img_path`, the latter two lists of which **the first is right**; the second version adds `qry_inst` and `tgt_inst`.
-Pictures stand in the folder, or in its `images/`. Marks of pictures in texts (`<|image_1|>`) are dropped: encoders place
-their own.
+Pictures stand in the folder, or in its `images/`. Marks of pictures in texts (`<|image_1|>`) are dropped: encoders
+place their own.
 
-Candidates are known by their content, so neither their order nor their name tells which is right, and equal scores count
-against it: an encoder that gives everything one vector scores zero.
+Candidates are known by their content, so neither their order nor their name tells which is right, and equal scores
+count against it: an encoder that gives everything one vector scores zero.
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ def _candidates(value: dict[str, Any]) -> list[tuple[str, str]]:
     if not count:
         raise ItemError("has no candidates")
     if len(texts) not in (0, count) or len(paths) not in (0, count):
-        raise ItemError(f"has {len(texts)} texts and {len(paths)} pictures as candidates: one list has to match the other")
+        raise ItemError(
+            f"has {len(texts)} texts and {len(paths)} pictures as candidates: one list has to match the other"
+        )
     asked = as_list(value.get("tgt_inst"), "tgt_inst") or [""]
     asked = asked * count if len(asked) == 1 else asked
     if len(asked) != count or not all(isinstance(each, str | None) for each in [*texts, *paths, *asked]):

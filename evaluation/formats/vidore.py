@@ -1,8 +1,8 @@
 """Pages found by questions, as the ViDoRe benchmarks publish them (Faysse et al. 2024, arXiv:2407.01449).
 
-Two layouts: tables `corpus/`, `queries/` and `qrels/` (`corpus-id, image`; `query-id, query`; `query-id, corpus-id,
-score`), or one table with `query, image, image_filename` a row. Pictures may be bytes in a cell. Compared by ndcg@5 with
-the grade as gain, which MMEB's second version calls ndcg_linear@5.
+Two layouts: tables in `corpus/`, `queries/` and `qrels/` (`corpus-id, image`; `query-id, query`; `query-id, corpus-id,
+score`); or one table with `query, image, image_filename` a row. Pictures may be bytes in a cell. Compared by
+ndcg@5 with the grade as gain, which MMEB's second version calls ndcg_linear@5.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def _pages(files: Sequence[Path], find: Callable[[str], Path]) -> Iterator[Docum
             continue
         name = _id(row.value, "corpus")
         if not name or name in seen:
-            yield row.error(f"an earlier page has the id {name!r} already" if name else "has no corpus-id", name or None)
+            yield row.error(
+                f"an earlier page has the id {name!r} already" if name else "has no corpus-id", name or None
+            )
             continue
         seen.add(name)
         yield _page(row, name, find)

@@ -52,7 +52,9 @@ def load(folder: Path, wanted: Wanted) -> Dataset:
             continue
         captions = _lines(path)
         if len(captions) != len(names):
-            raise DatasetError(f"{path} has {len(captions)} lines for {len(names)} photos: they go together line by line")
+            raise DatasetError(
+                f"{path} has {len(captions)} lines for {len(names)} photos: they go together line by line"
+            )
         for number, (caption, name) in enumerate(zip(captions, names, strict=True), start=1):
             query_id = f"{language}-{number}"
             if not caption:

@@ -44,7 +44,10 @@ def documents(data: Dataset) -> dict[str, Document]:
 def mbeir(tmp_path: Path) -> Path:
     """Two tasks with a pool each; the second pool's candidate is better for the first task's query than its own."""
     root = tmp_path / "M-BEIR"
-    put(root / "query/test/mbeir_mscoco_task0_test.jsonl", [{"qid": "9:1", "query_txt": "a dog", "query_modality": "text"}])
+    put(
+        root / "query/test/mbeir_mscoco_task0_test.jsonl",
+        [{"qid": "9:1", "query_txt": "a dog", "query_modality": "text"}],
+    )
     put(
         root / "query/test/mbeir_fashioniq_task7_test.jsonl",
         [{"qid": "7:1", "query_txt": "in red", "query_img_path": "q.png", "query_modality": "image,text"}],
@@ -148,7 +151,7 @@ def test_mmeb_gives_nothing_for_the_first_place(mmeb: Path, table_encoder: Any) 
     assert query.content.images[0].path == mmeb / "images/q.png"
     assert (query.task, len(query.candidates or ()), data.n_documents) == ("ImageNet-1K", 100, 120)
     texts = [f"label {number}" for number in range(120)] + [f"\nquery {number}" for number in range(40)]
-    constant = evaluate(data, table_encoder(dict.fromkeys(texts, [1.0, 0.0]), 2))
+    constant = evaluate(data, table_encoder({text: [1.0, 0.0] for text in texts}, 2))
     # recall@100 of a hundred candidates is 1 in any order.
     assert {name: value for name, value in constant.metrics.items() if value > constant.overall.chance[name]} == {}
     assert (constant.metrics["hit@1"], constant.tie_rate) == (0.0, 1.0)

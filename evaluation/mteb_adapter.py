@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from mmseek.errors import EncodeError, InputError, MissingExtra
 from mmseek.pipeline import Retriever
 
 if TYPE_CHECKING:
-    from mmseek._types import EncoderIdentity, FloatArray, SearchMode
+    from mmseek._types import EncoderIdentity, FloatArray, Role, SearchMode
     from mmseek.protocols import Encoder, Reranker
 
 try:
@@ -86,12 +86,9 @@ class MtebEncoder(AbsEncoder):  # type: ignore[misc]  # mteb is not typed for us
         del hf_split, hf_subset, kwargs
         query = prompt_type is None or str(getattr(prompt_type, "value", prompt_type)) == "query"
         asked = self.get_instruction(task_metadata, prompt_type) if query and self._prompts else None
+        role: Role = "query" if query else "document"
         requests = (
-            EncodeRequest(
-                content_of(row),
-                "query" if query else "document",
-                (row.get("instruction") or asked or None) if query else None,
-            )
+            EncodeRequest(content_of(row), role, (row.get("instruction") or asked or None) if query else None)
             for row in _rows(inputs)
         )
         vectors = []
@@ -172,6 +169,12 @@ class MtebRetriever:
             found[query_id] = {hit.id: 1.0 / (1.0 + place) for place, hit in enumerate(hits)}
         return found
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give up the collection; a second call does nothing."""
         if self._retriever is not None:
@@ -191,14 +194,23 @@ def content_of(row: Mapping[str, Any]) -> Content:
     picture = row.get("image")
     if picture is not None:
         parts.append(Image.from_pil(picture))
-    text = row.get("text")
-    if text is None:
-        text = "\n".join(each for each in (row.get("title"), row.get("body")) if each)
-    if isinstance(text, str) and text.strip():
+    text = _words(row)
+    if text.strip():
         parts.append(Text(text))
     if not parts:
         raise InputError("a row of the task has neither a text nor a picture")
     return Content(tuple(parts))
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    """The text without the instruction, which `mteb`'s loader puts behind a query's; with the title, which it puts before
+    a document's `body` and the datasets do not."""
+    text = row.get("query") or row.get("text") or ""
+    if isinstance(text, list):
+        turns = [f"{each['role']}: {each['content']}" if isinstance(each, dict) else str(each) for each in text]
+        return "; ".join(turns)
+    title = row.get("title")
+    return f"{title} {text}" if title and "body" not in row else str(text)
 
 
 def _rows(batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -20,8 +20,9 @@ with warnings.catch_warnings():
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.mocks.mock_run import mock_run
     from mteb.models.models_protocols import EncoderProtocol, SearchProtocol
+    from mteb.types import PromptType
 
-    from mmseek.evaluation.mteb_adapter import MtebEncoder, MtebRetriever
+    from mmseek.evaluation.mteb_adapter import MtebEncoder, MtebRetriever, content_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -86,12 +87,8 @@ def test_a_local_task_scores_alike_through_encoder_and_retriever() -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_mocks_of_mteb_pass(whole: bool) -> None:
     encoder = FakeEncoder(dim=32)
-    model = (
-        MtebRetriever(encoder, reranker=FakeReranker(lambda _pair: 0.5), rerank_depth=5)
-        if whole
-        else MtebEncoder(encoder)
-    )
-    results = mock_run(model)
+    with MtebRetriever(encoder, reranker=FakeReranker(lambda _pair: 0.5), rerank_depth=5) as retriever:
+        results = mock_run(retriever if whole else MtebEncoder(encoder))
     ran = {name: each for name, each in results.items() if each is not None}
     failed = {name: str(each) for name, each in ran.items() if not hasattr(each, "scores")}
     assert failed == {}
@@ -113,3 +110,31 @@ def test_what_cannot_be_encoded_is_an_error_and_never_a_shorter_array() -> None:
     assert vectors.dtype == np.float32
     with pytest.raises(InputError, match="call index first"):
         MtebRetriever(FakeEncoder()).search([], top_k=1)
+
+
+def test_words_of_a_row_are_its_own() -> None:
+    assert content_of({"text": "words", "title": "T"}).text == "T words"
+    assert content_of({"text": "T words", "title": "T", "body": "words"}).text == "T words"
+    assert content_of({"text": "words please", "query": "words", "instruction": "please"}).text == "words"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert content_of({"text": turns}).text == "user: a; assistant: b"
+    assert content_of({"text": ["a", "b"]}).text == "a; b"
+    with pytest.raises(InputError, match="neither a text nor a picture"):
+        content_of({"text": None})
+
+
+def test_the_instruction_goes_to_the_encoder_once() -> None:
+    class Listening(FakeEncoder):
+        def stream(self, requests: Any) -> Any:
+            asked.extend(requests := list(requests))
+            return super().stream(requests)
+
+    asked: list[Any] = []
+    rows = [{"text": ["words please"], "query": ["words"], "instruction": ["please"]}]
+    model, where = MtebEncoder(Listening()), {"hf_split": "test", "hf_subset": "default"}
+    model.encode(rows, task_metadata=LocalTask.metadata, prompt_type=PromptType.query, **where)
+    model.encode([{"text": ["doc"]}], task_metadata=LocalTask.metadata, prompt_type=PromptType.document, **where)
+    assert [(each.content.text, each.role, each.instruction) for each in asked] == [
+        ("words", "query", "please"),
+        ("doc", "document", None),
+    ]

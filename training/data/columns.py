@@ -1,8 +1,8 @@
 """Plain pairs and triples in tables, Parquet or JSONL.
 
 Columns `query, positive, negative`, as text, each with `..._image` for a picture (a path, bytes, or the cell of the
-`datasets` library); a cell may be a list, and `negative_1, negative_2 ...` count as well. sentence-transformers' `anchor` is
-the query; `instruction` is the query's. Rows of mmseek's own triples are read from Parquet too.
+`datasets` library); a cell may be a list, and `negative_1, negative_2 ...` count as well. `anchor`, as
+sentence-transformers has it, is the query; `instruction` is the query's. Rows of mmseek's own triples are read from Parquet too.
 """
 
 from __future__ import annotations

@@ -38,12 +38,8 @@ def open_source(config: SourceConfig) -> TableSource:
         raise InputError(f"{folder} has no folder query: give the folder of M-BEIR")
     files = [path] if one else list(task_files(folder, config.split).values())
     pool = _Pool(folder, pictures_in(folder))
-    return TableSource(
-        files,
-        _Parser(pool, Instructions.read(folder), config.instruction),
-        name=config.name or path.stem,
-        limit=config.limit,
-    )
+    parse = _Parser(pool, Instructions.read(folder), config.instruction)
+    return TableSource(files, parse, name=config.name or path.stem, limit=config.limit)
 
 
 class _Pool:

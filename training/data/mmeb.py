@@ -1,7 +1,7 @@
 """MMEB-train, and mmE5's sets, which have its columns and several hard negatives.
 
-Columns `qry, qry_image_path, pos_text, pos_image_path, neg_text, neg_image_path` (Jiang et al. 2024, arXiv:2410.05160). A
-cell of negatives is a text, a list, or a list that was written as text (mmE5, Chen et al. 2025, arXiv:2502.08468), which
+Columns `qry, qry_image_path, pos_text, pos_image_path, neg_text, neg_image_path` (Jiang et al. 2024, arXiv:2410.05160).
+A cell of negatives is a text, a list, or a list that was written as text (mmE5, Chen et al. 2025, arXiv:2502.08468): it
 is parsed as literals and never run. Marks of pictures in the texts are dropped: encoders place their own.
 """
 

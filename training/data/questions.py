@@ -1,9 +1,9 @@
 """WebQA and MMQA: questions whose evidence is pictures with captions, or texts.
 
-WebQA is one JSON file, `guid -> {"Q", "split", "img_posFacts", "img_negFacts", "txt_posFacts", "txt_negFacts"}` (Chang et
-al. 2022, arXiv:2109.00590), pictures as `images/{image_id}.jpg` or `.png`. MMQA is `MMQA_{split}.jsonl` with
-`{"qid", "question", "supporting_context": [{"doc_id", "doc_part"}]}`, and `MMQA_images.jsonl` and `MMQA_texts.jsonl` beside
-it (Talmor et al. 2021, arXiv:2104.06039), pictures in `final_dataset_images/`. Tables are no evidence here.
+WebQA (Chang et al. 2022, arXiv:2109.00590) is one JSON file, `guid -> {"Q", "split", "img_posFacts", "img_negFacts",
+"txt_posFacts", "txt_negFacts"}`, pictures as `images/{image_id}.jpg` or `.png`. MMQA (Talmor et al. 2021,
+arXiv:2104.06039) is `MMQA_{split}.jsonl`, `{"qid", "question", "supporting_context": [{"doc_id", "doc_part"}]}`, and
+beside it `MMQA_images.jsonl` and `MMQA_texts.jsonl`, pictures in `final_dataset_images/`. Tables are no evidence here.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     {"messages": [...], "images": [...], "positive_messages": [[...], ...], "positive_images": [[...], ...],
      "negative_messages": [[...], ...], "negative_images": [[...], ...]}
 
-The user's turns are the content; a system turn is the query's instruction. The older `query, response, rejected_response,
-images` is read as well. See ms-swift's documentation, "Embedding".
+The user's turns are the content; a system turn is the query's instruction. The older `query, response,
+rejected_response, images` is read as well. See ms-swift's documentation, "Embedding".
 """
 
 from __future__ import annotations

@@ -126,6 +126,8 @@ class _Lines:
         self._numbers = array("q")
 
     def rows(self) -> Iterator[TableRow | ItemError]:
+        if not self.path.is_file():
+            raise InputError(f"{self.path} does not exist or is no file: check the path")
         starts, numbers = array("q"), array("q")
         place = 0
         with self.path.open("rb") as file:

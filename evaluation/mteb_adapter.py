@@ -203,8 +203,10 @@ def content_of(row: Mapping[str, Any]) -> Content:
 
 
 def _words(row: Mapping[str, Any]) -> str:
-    """The text without the instruction, which `mteb`'s loader puts behind a query's; with the title, which it puts before
-    a document's `body` and the datasets do not."""
+    """The text without the instruction, and with the title.
+
+    `mteb`'s loader puts the instruction behind a query's text, and the title before a document's; the datasets do not.
+    """
     text = row.get("query") or row.get("text") or ""
     if isinstance(text, list):
         turns = [f"{each['role']}: {each['content']}" if isinstance(each, dict) else str(each) for each in text]

@@ -131,8 +131,12 @@ def _reranked(
 
 
 def _details(data: Dataset, queries: Encodings, corpus: Encodings, found: dict[str, Ranked]) -> Details:
-    sides = [Vectors(each.ids, each.vectors) for each in (queries, corpus)]
-    return look(data, *sides, ids_of(found, corpus.ids))
+    return look(
+        data,
+        Vectors(queries.ids, queries.vectors),
+        Vectors(corpus.ids, corpus.vectors),
+        ids_of(found, corpus.ids),
+    )
 
 
 def rank_by(dataset: Dataset, encoder: Encoder, depth: int, on_progress: Progress | None = None) -> Rankings:

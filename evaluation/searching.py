@@ -146,13 +146,12 @@ def _asked(query: EvalQuery, mode: SearchMode, k: int) -> Query:
 
 def _against(hits: Sequence[Hit], relevant: Mapping[str, int], row_of: Mapping[str, int]) -> Ranked:
     """Neighbours of equal score in the order that is worst for the relevant ones."""
-    grades = [relevant.get(hit.id, 0) for hit in hits]
+    grades = np.array([relevant.get(hit.id, 0) for hit in hits], dtype=np.int64)
     groups = np.cumsum([0, *(one.score != other.score for one, other in pairwise(hits))])[: len(hits)]
     worst = np.lexsort((np.arange(len(hits)), grades, groups))
-    best = np.lexsort((np.arange(len(hits)), -np.array(grades, dtype=np.int64), groups))
+    best = np.lexsort((np.arange(len(hits)), -grades, groups))
     rows = np.array([row_of[hit.id] for hit in hits], dtype=np.int64)
-    tied = any(grades[one] != grades[other] for one, other in zip(worst, best, strict=True))
-    return Ranked(rows[worst], tied)
+    return Ranked(rows[worst], bool(np.any(grades[worst] != grades[best])))
 
 
 def _how(retriever: Retriever, mode: SearchMode) -> str:

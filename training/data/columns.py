@@ -1,8 +1,8 @@
 """Plain pairs and triples in tables, Parquet or JSONL.
 
 Columns `query, positive, negative`, as text, each with `..._image` for a picture (a path, bytes, or the cell of the
-`datasets` library); a cell may be a list, and `negative_1, negative_2 ...` count as well. `anchor`, as
-sentence-transformers has it, is the query; `instruction` is the query's. Rows of mmseek's own triples are read from Parquet too.
+`datasets` library); a cell may be a list, and `negative_1, negative_2 ...` count as well. `anchor` is the query too, as
+sentence-transformers has it; `instruction` is the query's. Rows of mmseek's own triples are read from Parquet too.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def parse_row(value: Mapping[str, Any], find: Callable[[str], Path], instruction
         negatives += _contents(value.get(name), value.get(f"{name}_image"), find, name)
     own = value.get("instruction")
     asked = own if isinstance(own, str) and own else instruction
-    name = value.get("id")
+    known = value.get("id")
     return TrainingRow(
         query_of(query[0], asked),
         documents(positives),
         documents(negatives),
-        id=name if isinstance(name, str) else None,
+        id=known if isinstance(known, str) else None,
     )
 
 

@@ -113,7 +113,7 @@ class ClipTowerEncoder(EngineEncoder):
         return self._identity
 
     @property
-    def tower(self) -> ClipTower:
+    def tower(self) -> Tower:
         """The CLIP."""
         return self._tower
 

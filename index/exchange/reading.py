@@ -108,8 +108,10 @@ def _vectors(table: pa.Table, dim: int) -> FloatArray:
 def _part(part: Mapping[str, Any], folder: Path, manifest: ExportManifest) -> Part:
     if "text" in part:
         return Text(_string(part["text"]))
-    number, count = part["frame"] if "frame" in part else (0, 0)
-    frame = (int(number), int(count)) if count else None
+    frame = None
+    if "frame" in part:
+        number, count = part["frame"]
+        frame = (int(number), int(count))
     if "asset" in part:
         name = part["asset"]
         if not is_asset_name(name):

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.clip_encoder import IMAGE, TEXT, ClipTowerEncoder
+from mmseek.embed.clip_tower import ClipTower
 from mmseek.embed.engine import Unit
 from mmseek.embed.uniir_clip import UniirClipEncoder
 from mmseek.errors import ModelError
@@ -28,17 +29,17 @@ class TrainableClip(Trainable):
     counts: ClassVar[str] = "tokens and pictures"
 
     def __init__(self, encoder: EngineEncoder) -> None:
-        if not isinstance(encoder, ClipTowerEncoder):
-            raise TypeError(f"{type(encoder).__name__} is no encoder on CLIP")
+        if not isinstance(encoder, ClipTowerEncoder) or not isinstance(encoder.tower, ClipTower):
+            raise ModelError(f"{encoder.identity.spec} is no CLIP in transformers' layout, and only that is trained")
         super().__init__(encoder, encoder.tower.model)
-        self._clip = encoder
+        self._tower: ClipTower = encoder.tower
         self._fused = isinstance(encoder, UniirClipEncoder)
         # The loss has a temperature of its own.
         self.inner.get_parameter("logit_scale").requires_grad = False
 
     def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
         """Projected, not normalised: (n, dim)."""
-        return self._clip.tower.text_rows(payloads) if kind == TEXT else self._clip.tower.image_rows(payloads)
+        return self._tower.text_rows(payloads) if kind == TEXT else self._tower.image_rows(payloads)
 
     def joined(self, units: Sequence[Unit], rows: Sequence[Tensor]) -> Tensor:
         """As the encoder's `combine`."""

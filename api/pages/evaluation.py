@@ -103,7 +103,11 @@ def _section(failure: Failure) -> ResultSection:
     shown = {document.id for document in failure.found}
     documents = [*failure.found, *(each for each in failure.relevant if each.id not in shown)]
     where = "is not in the ranking" if failure.rank is None else f"comes at rank {failure.rank}"
-    hits = [Hit(place, document.id, 0.0, {}, document) for place, document in enumerate(documents, start=1)]
+    # A document that should have been found has no rank here, and 0 shows none.
+    hits = [
+        Hit(place if document.id in shown else 0, document.id, 0.0, {}, document)
+        for place, document in enumerate(documents, start=1)
+    ]
     marks = {document.id: "not relevant" for document in documents} | dict.fromkeys(right, "relevant")
     marks |= dict.fromkeys(right - shown, "should have been found")
     return ResultSection(

@@ -78,7 +78,7 @@ def test_the_adapters_are_what_mteb_asks_for() -> None:
 
 def test_a_local_task_scores_alike_through_encoder_and_retriever() -> None:
     assert score(MtebEncoder(FakeEncoder(dim=64))) == 1.0
-    for mode in ("dense", "lexical", "hybrid"):
+    for mode in ("dense", "hybrid"):
         retriever = MtebRetriever(FakeEncoder(dim=64), mode=mode)
         assert score(retriever) == 1.0
         retriever.close()

@@ -129,7 +129,9 @@ def _mmqa(contents: Mapping[str, Content], instruction: str | None) -> Parse:
         question, qid = value.get("question"), value.get("qid")
         if not isinstance(question, str) or not question.strip():
             raise ItemError("has no question")
-        wanted = [str(each.get("doc_id")) for each in _list(value, "supporting_context") if each.get("doc_part") != "table"]
+        wanted = [
+            str(each.get("doc_id")) for each in _list(value, "supporting_context") if each.get("doc_part") != "table"
+        ]
         if not wanted:
             raise ItemError("has no picture and no text in supporting_context")
         missing = [each for each in wanted if each not in contents]

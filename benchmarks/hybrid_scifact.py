@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mmseek import Content, Document, Hit, load_encoder
-from mmseek.evaluation.dataset import Dataset, load_dataset
+from mmseek.evaluation import Dataset, load_dataset
 from mmseek.index import open_collection
 from mmseek.pipeline.hybrid import fuse, reciprocal_ranks, weighted_scores
 from mmseek.protocols import Collection, Encoder

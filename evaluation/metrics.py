@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Rows: TypeAlias = NDArray[np.int64]
 
 METRICS = (
+    "ndcg@5",
     "ndcg@10",
     "recall@1",
     "recall@5",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,9 +48,18 @@ def read_qrels(path: Path) -> Judgements:
     Raises:
         DatasetError: a line does not have the format or contradicts an earlier one; names file and line.
     """
+    return collect(path, _lines(path))
+
+
+def collect(path: Path, lines: Iterable[tuple[int, str, str, int]]) -> Judgements:
+    """Gather judgements: the number of the line, query, document and grade of each.
+
+    Raises:
+        DatasetError: a line contradicts an earlier one.
+    """
     found: dict[str, dict[str, int]] = {}
     judged = Judgements()
-    for number, query_id, document_id, grade in _lines(path):
+    for number, query_id, document_id, grade in lines:
         row = found.setdefault(query_id, {})
         if document_id not in row:
             row[document_id] = grade

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmseek.evaluation.details import Details
 
 NAMED_AT_MOST = 5  # a sentence names this many ids; the lists of a report name all of them
 
@@ -35,6 +38,7 @@ class GroupResult:
         chance: what a random order of the same pools scores on average.
         tie_rate: share of the queries in whose ranking another order of equal scores would change which relevance
             stands at some place. Such ties count against the relevant documents.
+        curve: recall at more depths than the metrics have.
     """
 
     n_queries: int
@@ -42,6 +46,7 @@ class GroupResult:
     confidence: Mapping[str, tuple[float, float]]
     chance: Mapping[str, float]
     tie_rate: float
+    curve: Mapping[int, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The fields under their names; an interval is `[low, high]`."""
@@ -51,6 +56,24 @@ class GroupResult:
             "confidence": {name: list(interval) for name, interval in self.confidence.items()},
             "chance": dict(self.chance),
             "tie_rate": self.tie_rate,
+            **({"recall_curve": {str(k): value for k, value in self.curve.items()}} if self.curve else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PerQuery:
+    """The metrics of each query, for comparing two evaluations: `values[metric][n]` belongs to `ids[n]`."""
+
+    ids: tuple[str, ...]
+    tasks: tuple[str | None, ...]
+    values: Mapping[str, tuple[float, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"ids", "tasks", "values"}`."""
+        return {
+            "ids": list(self.ids),
+            "tasks": list(self.tasks),
+            "values": {name: list(values) for name, values in self.values.items()},
         }
 
 
@@ -103,6 +126,10 @@ class EvalReport:
         failed_queries: evaluated with a score of zero, because they could not be encoded.
         failed_corpus: documents that could not be read or encoded; they are never found.
         reranked: the same in a reranker's order, if there was one; all else is without it.
+        searched: how a whole retriever searched, if it was one: `hybrid`, or `dense, reranked by mini`.
+        headline, headlines: the metric that the benchmark is compared by, and of tasks that have another one.
+        per_query: the metrics of each query.
+        details: what a page shows beside the figures, if it was asked for.
     """
 
     dataset: str
@@ -117,6 +144,20 @@ class EvalReport:
     failed_queries: Sequence[Problem]
     failed_corpus: Sequence[Problem]
     reranked: RerankedResult | None = None
+    searched: str | None = None
+    headline: str = "ndcg@10"
+    headlines: Mapping[str, str] = field(default_factory=dict)
+    per_query: PerQuery | None = None
+    details: Details | None = None
+
+    def headline_of(self, task: str | None) -> str:
+        """The metric to compare by, for a task or for all."""
+        return self.headlines.get(task or "", self.headline)
+
+    @property
+    def system(self) -> str:
+        """What was measured, in a few words."""
+        return self.encoder if self.searched is None else f"{self.encoder}, {self.searched}"
 
     @property
     def n_queries(self) -> int:
@@ -130,13 +171,15 @@ class EvalReport:
     def tie_rate(self) -> float:
         return self.overall.tie_rate
 
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object, as `mmseek eval --json` prints it."""
+    def to_json(self, *, per_query: bool = False) -> dict[str, Any]:
+        """One JSON object, as `mmseek eval --json` prints it; with each query's metrics, as `--output` writes it."""
         return {
             "dataset": self.dataset,
             "split": self.split,
             "encoder": self.encoder,
             "fingerprint": self.fingerprint,
+            **({} if self.searched is None else {"searched": self.searched}),
+            "headline": self.headline,
             "n_documents": self.n_documents,
             **self.overall.to_json(),
             "by_task": {task: group.to_json() for task, group in self.by_task.items()},
@@ -147,6 +190,7 @@ class EvalReport:
                 "queries": [problem.to_json() for problem in self.failed_queries],
                 "corpus": [problem.to_json() for problem in self.failed_corpus],
             },
+            **({"per_query": self.per_query.to_json()} if per_query and self.per_query is not None else {}),
         }
 
 

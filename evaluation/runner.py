@@ -13,21 +13,20 @@ import numpy as np
 from mmseek._types import Document, EncodeRequest
 from mmseek.errors import DatasetError, EncodeError, InputError
 from mmseek.evaluation import metrics
-from mmseek.evaluation.dataset import Dataset, EvalQuery, load_dataset
-from mmseek.evaluation.ranking import Pool, Ranked, rank
-from mmseek.evaluation.report import EvalReport, GroupResult, Problem, RerankedResult, counted, naming
+from mmseek.evaluation.dataset import Dataset, EvalQuery
+from mmseek.evaluation.details import Details, Vectors, ids_of, look
+from mmseek.evaluation.evidence import Evidence, Pools, gather, task_rows
+from mmseek.evaluation.formats import load_dataset
+from mmseek.evaluation.ranking import Ranked, rank
+from mmseek.evaluation.report import EvalReport, Problem, RerankedResult, counted, naming
 from mmseek.evaluation.reranking import Rankings, score_candidates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mmseek._types import Encoded, FloatArray
     from mmseek.protocols import Encoder, Reranker
 
 # Called with what is being done ("queries", "corpus", "ranking"), how many are done, and of how many.
 Progress: TypeAlias = Callable[[str, int, int], None]
-
-NO_TASK = "(no task)"
 
 
 def evaluate(
@@ -38,6 +37,7 @@ def evaluate(
     k: int = 100,
     reranker: Reranker | None = None,
     rerank_depth: int = 50,
+    details: bool = False,
     on_progress: Progress | None = None,
 ) -> EvalReport:
     """Measure how well an encoder finds what a dataset calls relevant.
@@ -52,6 +52,7 @@ def evaluate(
         k: depth of the ranking; metrics that look deeper are left out.
         reranker: orders the first of each ranking anew; the report has both orders.
         rerank_depth: how many it orders.
+        details: whether the report has what a page shows beside the figures.
         on_progress: called after each item.
 
     Raises:
@@ -69,9 +70,9 @@ def evaluate(
     if not corpus.ids:
         # The last failure: lines that could not be read come first, and what the encoder refused after them.
         reason = corpus.failed[-1].reason if corpus.failed else "it is empty"
-        raise EncodeError(f"no document of {data.path / 'corpus.jsonl'} could be encoded: {reason}")
+        raise EncodeError(f"no document of {data.corpus_name} in {data.path} could be encoded: {reason}")
     found = _rank_all(data, queries, corpus, k, tell)
-    evidence = _evidence(data, corpus, found)
+    evidence = gather(data, corpus.ids, found)
     names = [metric for metric in metrics.METRICS if metrics.cutoff(metric) <= k]
     again = None if reranker is None else _reranked(data, corpus, found, evidence, reranker, rerank_depth, names, tell)
     return EvalReport(
@@ -81,12 +82,16 @@ def evaluate(
         fingerprint=encoder.identity.fingerprint,
         n_documents=len(corpus.ids),
         overall=evidence.summary(names, np.arange(len(data.queries))),
-        by_task={task: evidence.summary(names, rows) for task, rows in _tasks(data.queries).items()},
+        by_task={task: evidence.summary(names, rows) for task, rows in task_rows(data.queries).items()},
         warnings=[*data.warnings, *_failure_warnings(data, queries, corpus), *(again.warnings if again else ())],
         skipped_queries=data.skipped,
         failed_queries=queries.failed,
         failed_corpus=corpus.failed,
         reranked=again,
+        headline=data.headline,
+        headlines=data.headlines,
+        per_query=evidence.per_query(data.queries, names),
+        details=_details(data, queries, corpus, found) if details else None,
     )
 
 
@@ -94,7 +99,7 @@ def _reranked(
     data: Dataset,
     corpus: Encodings,
     found: dict[str, Ranked],
-    before: _Evidence,
+    before: Evidence,
     reranker: Reranker,
     depth: int,
     names: Sequence[str],
@@ -104,9 +109,9 @@ def _reranked(
     judged = score_candidates(
         data, corpus.ids, {name: each.rows for name, each in found.items()}, reranker, depth, tell
     )
-    after = _evidence(
+    after = gather(
         data,
-        corpus,
+        corpus.ids,
         {name: Ranked(judged[name].order(ranked.rows), ranked.tied) for name, ranked in found.items()},
     )
     everything = np.arange(len(data.queries))
@@ -119,9 +124,18 @@ def _reranked(
         fingerprint=reranker.identity.fingerprint,
         depth=depth,
         overall=after.summary(names, everything),
-        by_task={task: after.summary(names, rows) for task, rows in _tasks(data.queries).items()},
+        by_task={task: after.summary(names, rows) for task, rows in task_rows(data.queries).items()},
         gain=dict(zip(names, zip(gain.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True), strict=True)),
         warnings=[f"{counted(unscored, 'pair')} could not be scored and came last"] if unscored else [],
+    )
+
+
+def _details(data: Dataset, queries: Encodings, corpus: Encodings, found: dict[str, Ranked]) -> Details:
+    return look(
+        data,
+        Vectors(queries.ids, queries.vectors),
+        Vectors(corpus.ids, corpus.vectors),
+        ids_of(found, corpus.ids),
     )
 
 
@@ -134,7 +148,7 @@ def rank_by(dataset: Dataset, encoder: Encoder, depth: int, on_progress: Progres
     tell = on_progress or _tell_nobody
     queries, corpus = _encode_queries(dataset.queries, encoder, tell), _encode_corpus(dataset, encoder, tell)
     if not corpus.ids:
-        raise EncodeError(f"no document of {dataset.path / 'corpus.jsonl'} could be encoded")
+        raise EncodeError(f"no document of {dataset.corpus_name} in {dataset.path} could be encoded")
     found = _rank_all(dataset, queries, corpus, depth, tell)
     return Rankings(corpus.ids, {name: ranked.rows for name, ranked in found.items()})
 
@@ -227,87 +241,16 @@ def _usable(outcome: Encoded, dim: int, spec: str) -> FloatArray | str:
     return outcome.vector
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What the metrics are made of, one entry a query. `values` and `chances` are (n_queries, len(METRICS))."""
-
-    values: NDArray[np.float64]
-    chances: NDArray[np.float64]
-    tied: NDArray[np.bool_]
-
-    def summary(self, names: Sequence[str], rows: NDArray[np.int64]) -> GroupResult:
-        """The means over some queries, for the metrics of these names."""
-        columns = np.array([metrics.METRICS.index(name) for name in names], dtype=np.int64)
-        values = self.values[np.ix_(rows, columns)]
-        means = values.mean(axis=0)
-        low, high = metrics.bootstrap(values)
-        expected = self.chances[np.ix_(rows, columns)].mean(axis=0)
-        return GroupResult(
-            n_queries=len(rows),
-            metrics=dict(zip(names, means.tolist(), strict=True)),
-            confidence=dict(zip(names, zip(low.tolist(), high.tolist(), strict=True), strict=True)),
-            chance=dict(zip(names, expected.tolist(), strict=True)),
-            tie_rate=float(self.tied[rows].mean()),
-        )
-
-
 def _rank_all(data: Dataset, queries: Encodings, corpus: Encodings, k: int, tell: Progress) -> dict[str, Ranked]:
     """The ranking of every query that could be encoded, by its id."""
-    row_of = {document_id: row for row, document_id in enumerate(corpus.ids)}
-    pools = {query.id: _pool(query, data, row_of) for query in data.queries}
+    pooling = Pools(data, corpus.ids)
+    pools = {query.id: pooling.of(query) for query in data.queries}
     found: dict[str, Ranked] = {}
     ranking = rank(queries.vectors, corpus.vectors, [pools[query_id] for query_id in queries.ids], k)
     for query_id, ranked in zip(queries.ids, ranking, strict=True):
         found[query_id] = ranked
         tell("ranking", len(found), len(queries.ids))
     return found
-
-
-def _evidence(data: Dataset, corpus: Encodings, found: dict[str, Ranked]) -> _Evidence:
-    """What the metrics are made of; a query without a ranking has found nothing."""
-    row_of = {document_id: row for row, document_id in enumerate(corpus.ids)}
-    nothing = Ranked(np.empty(0, dtype=np.int64), tied=False)
-    runs = [found.get(query.id, nothing) for query in data.queries]
-    judged = [_judged(query.id, data, row_of) for query in data.queries]
-    pools = [_pool(query, data, row_of) for query in data.queries]
-    grades = [grade for _, grade in judged]
-    present = [(rows >= 0) & pool.holds(rows) for (rows, _), pool in zip(judged, pools, strict=True)]
-    return _Evidence(
-        values=metrics.per_query([rows for rows, _ in judged], grades, [run.rows for run in runs]),
-        chances=metrics.chance(grades, present, [pool.count(len(corpus.ids)) for pool in pools]),
-        tied=np.array([run.tied for run in runs]),
-    )
-
-
-def _judged(query_id: str, data: Dataset, row_of: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and grades of all relevant documents; those that are not in the corpus get rows below zero."""
-    row = data.qrels[query_id]
-    rows = [row_of.get(document_id, -1 - place) for place, document_id in enumerate(row)]
-    return np.array(rows, dtype=np.int64), np.array(list(row.values()), dtype=np.int64)
-
-
-def _pool(query: EvalQuery, data: Dataset, row_of: dict[str, int]) -> Pool:
-    rows, grades = _judged(query.id, data, row_of)
-    return Pool(
-        relevant=rows[rows >= 0],
-        grades=grades[rows >= 0],
-        excluded=_rows(query.exclude, row_of),
-        candidates=None if query.candidates is None else _rows(query.candidates, row_of),
-    )
-
-
-def _rows(ids: Iterable[str], row_of: dict[str, int]) -> NDArray[np.int64]:
-    return np.array(sorted(row_of[item_id] for item_id in ids if item_id in row_of), dtype=np.int64)
-
-
-def _tasks(queries: Sequence[EvalQuery]) -> dict[str, NDArray[np.int64]]:
-    """Rows of the queries of each task; none at all if no query names a task."""
-    if all(query.task is None for query in queries):
-        return {}
-    groups: dict[str, list[int]] = {}
-    for row, query in enumerate(queries):
-        groups.setdefault(NO_TASK if query.task is None else query.task, []).append(row)
-    return {task: np.array(groups[task], dtype=np.int64) for task in sorted(groups)}
 
 
 def _failure_warnings(data: Dataset, queries: Encodings, corpus: Encodings) -> Iterator[str]:

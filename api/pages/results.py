@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -32,6 +32,7 @@ class ResultSection:
         hits: best first.
         took_ms: milliseconds of the search, if they are to be shown.
         note: a sentence below the heading.
+        marks: by id, what stands in place of the hit's score, if anything does.
     """
 
     title: str
@@ -39,6 +40,25 @@ class ResultSection:
     hits: Sequence[Hit]
     took_ms: float | None = None
     note: str = ""
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing of a page, and what it shows in words.
+
+    Args:
+        svg: the drawing.
+        alt: a sentence, shown below it too.
+    """
+
+    svg: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """The drawing as a data: URI; as a picture, nothing in it can run."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +82,16 @@ def render_results(query: Query, hits: Sequence[Hit], *, title: str, took_ms: fl
     return render_page([ResultSection(title, query, hits, took_ms)], title=title)
 
 
-def render_page(sections: Sequence[ResultSection], *, title: str, summary: str = "") -> str:
+def render_page(
+    sections: Sequence[ResultSection], *, title: str, summary: str = "", figures: Sequence[Figure] = ()
+) -> str:
     """The page of several queries; otherwise as `render_results`.
 
     Args:
         sections: in the order of the page.
         title: of the page.
         summary: a sentence below it.
+        figures: drawings above the queries.
     """
     thumbnails = Thumbnails()
     style = _style()
@@ -77,6 +100,7 @@ def render_page(sections: Sequence[ResultSection], *, title: str, summary: str =
         summary=summary,
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        figures=figures,
         sections=[_section(section, thumbnails) for section in sections],
     )
 
@@ -88,6 +112,7 @@ def _section(section: ResultSection, thumbnails: Thumbnails) -> dict[str, Any]:
         "instruction": section.query.instruction,
         "asked": _parts(section.query.content, "the picture of the query", thumbnails),
         "took_ms": section.took_ms,
+        "marks": section.marks,
         "hits": [_hit(hit, thumbnails) for hit in section.hits],
     }
 

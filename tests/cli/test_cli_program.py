@@ -93,6 +93,8 @@ def test_the_module_and_the_console_script_are_one_program(process: Callable[...
         (["rerank", "nowhere.jsonl", "-o", "out.npy"], "missing option '--reranker'"),
         (["eval", "-d", "nowhere"], "nowhere"),
         (["eval", "-d", "."], "."),
+        (["eval"], "missing option '--dataset'"),
+        (["eval", "-d", ".", "--format", "mteb"], "there is no format 'mteb'"),
         (["serve", "-c", "nowhere"], "nowhere"),
     ],
 )

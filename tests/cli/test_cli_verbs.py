@@ -43,7 +43,9 @@ def test_eval(cli: Cli, fake: FakeEncoder, dataset: Path, tmp_path: Path) -> Non
     assert {"ndcg@10", "recall@10", "hit@1"} <= set(found["metrics"])
     assert found["by_task"]["easy"]["metrics"]["hit@1"] == 1.0
     assert found["metrics"]["hit@1"] == pytest.approx(2 / 3)
-    assert json.loads((tmp_path / "report.json").read_text()) == found
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written.pop("per_query")["ids"] == ["q1", "q2", "q3"]
+    assert written == found
 
 
 def test_eval_for_people(cli: Cli, fake: FakeEncoder, dataset: Path) -> None:
@@ -55,6 +57,38 @@ def test_eval_for_people(cli: Cli, fake: FakeEncoder, dataset: Path) -> None:
     (row,) = [line.split() for line in lines if line.split()[:1] == ["hit@1"]]
     assert row[1] == "0.667"
     assert row[4] == "1.000"
+
+
+def test_eval_of_a_whole_retriever(cli: Cli, fake: FakeEncoder, dataset: Path, tmp_path: Path) -> None:
+    words = cli("eval", "-d", dataset, "--mode", "lexical", "--json").document
+    assert (words["searched"], words["by_task"]["easy"]["metrics"]["hit@1"]) == ("lexical", 1.0)
+    cli("index", dataset / "corpus.jsonl", "-c", tmp_path / "c")
+    kept = cli("eval", "-d", dataset, "-c", tmp_path / "c", "--json").document
+    alone = cli("eval", "-d", dataset, "--json").document
+    assert kept["searched"] == "dense"
+    assert kept["metrics"] == alone["metrics"]
+
+
+def test_eval_compares_two(cli: Cli, fake: FakeEncoder, dataset: Path, tmp_path: Path) -> None:
+    cli("eval", "-d", dataset, "-o", tmp_path / "a.json")
+    page, table = tmp_path / "page.html", tmp_path / "table.md"
+    both = cli(
+        "eval", "-d", dataset, "--compare", tmp_path / "a.json", "mini", "--html", page, "--markdown", table, "--json"
+    )
+    assert both.code == 0
+    assert both.document["metrics"]["hit@1"]["gain"] == [0.0, 0.0, 0.0]
+    assert both.document["metrics"]["hit@1"]["p"] == 1.0
+    assert both.document["queries"] == {"better": 0, "worse": 0, "alike": 3}
+    assert page.read_text().count("data:image/svg+xml") == 3
+    assert "should have been found" in page.read_text()
+    assert "| all | hit@1 | 0.667 | 0.667 |" in table.read_text()
+    shown = cli("eval", "--compare", tmp_path / "a.json", tmp_path / "a.json")
+    assert "B is better on 0, worse on 0, alike on 3" in shown.out
+    assert "give --dataset" in cli("eval", "--compare", tmp_path / "a.json", "mini").error
+    assert (
+        "no rankings to show"
+        in cli("eval", "--compare", tmp_path / "a.json", tmp_path / "a.json", "--html", page).error
+    )
 
 
 def test_eval_with_an_item_that_fails(cli: Cli, fake: FakeEncoder, dataset: Path, lines: Lines) -> None:

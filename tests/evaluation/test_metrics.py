@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,7 +152,7 @@ def test_bootstrap_is_repeatable_and_sane_at_the_edges() -> None:
 
 
 def test_cutoffs() -> None:
-    assert [cutoff(metric) for metric in METRICS] == [10, 1, 5, 10, 100, 1, 5, 10, 10]
+    assert [cutoff(metric) for metric in METRICS] == [5, 10, 1, 5, 10, 100, 1, 5, 10, 10]
 
 
 SMALL = st.integers(1, 5).flatmap(
@@ -220,3 +221,36 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     plain_order = np.argsort(-(queries.astype(float) @ documents.T.astype(float)), axis=1, kind="stable")
     for ranked, order in zip(whole, plain_order, strict=True):
         assert ranked.rows.tolist() == [row for row in order.tolist() if row != 7][:50]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_pytrec_eval_says_the_same_of_runs_without_ties(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    relevant, grades, ranked = [], [], []
+    for _ in range(5):
+        order = random.permutation(30)
+        relevant.append(order[: random.integers(1, 8)].astype(np.int64))
+        grades.append(random.integers(1, 4, len(relevant[-1])).astype(np.int64))
+        ranked.append(random.permutation(30)[: random.integers(1, 31)].astype(np.int64))
+    ours = per_query(relevant, grades, ranked, METRICS)
+    qrels = {
+        str(query): {str(row): int(grade) for row, grade in zip(rows, gains, strict=True)}
+        for query, (rows, gains) in enumerate(zip(relevant, grades, strict=True))
+    }
+    run = {
+        str(query): {str(row): float(len(rows) - place) for place, row in enumerate(rows)}
+        for query, rows in enumerate(ranked)
+    }
+    asked = {"ndcg_cut.5,10", "recall.1,5,10,100", "success.1,5,10", "recip_rank"}
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, asked).evaluate(run)
+    names = {"ndcg": "ndcg_cut_", "recall": "recall_", "hit": "success_"}
+    for query in range(5):
+        for column, metric in enumerate(METRICS):
+            kind, _, depth = metric.partition("@")
+            if kind == "mrr":
+                whole = theirs[str(query)]["recip_rank"]
+                expected = whole if whole >= 1 / int(depth) - 1e-9 else 0.0
+            else:
+                expected = theirs[str(query)][names[kind] + depth]
+            assert ours[query, column] == pytest.approx(expected, abs=1e-6), metric

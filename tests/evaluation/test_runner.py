@@ -219,7 +219,8 @@ def test_json_has_the_promised_keys(write_dataset: WriteDataset) -> None:
     assert (report["dataset"], report["split"], report["encoder"], report["n_queries"]) == ("small", "test", "fake", 1)
     assert list(report["metrics"]) == list(METRICS) == list(report["confidence"]) == list(report["chance"])
     assert all(len(interval) == 2 for interval in report["confidence"].values())
-    assert set(report["by_task"]["text->text"]) == {"n_queries", "metrics", "confidence", "chance", "tie_rate"}
+    keys = {"n_queries", "metrics", "confidence", "chance", "tie_rate", "recall_curve"}
+    assert set(report["by_task"]["text->text"]) == keys
     assert report["tie_rate"] == 0.0
     assert [problem["id"] for problem in report["skipped"]["queries"]] == ["gone"]
     assert [problem["id"] for problem in report["failed"]["corpus"]] == ["d1"]
@@ -230,7 +231,7 @@ def test_json_has_the_promised_keys(write_dataset: WriteDataset) -> None:
 def test_a_shallow_ranking_leaves_deep_metrics_out(write_dataset: WriteDataset) -> None:
     folder = write_dataset(texts("d", 30), texts("q", 1), [("q0", "d0", 1)])
     report = evaluate(folder, FakeEncoder(), k=5)
-    assert list(report.metrics) == ["recall@1", "recall@5", "hit@1", "hit@5"]
+    assert list(report.metrics) == ["ndcg@5", "recall@1", "recall@5", "hit@1", "hit@5"]
     deep = evaluate(folder, FakeEncoder())
     assert all(report.metrics[metric] == deep.metrics[metric] for metric in report.metrics)
     with pytest.raises(InputError, match="at least 1, not 0"):

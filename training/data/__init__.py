@@ -22,6 +22,14 @@ FORMATS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "triples": "mmseek.training.data.triples:open_source",
         "dataset": "mmseek.training.data.benchmark:open_source",
+        "beir": "mmseek.training.data.benchmark:open_source",
+        "mbeir": "mmseek.training.data.mbeir:open_source",
+        "mmeb": "mmseek.training.data.mmeb:open_source",
+        "mme5": "mmseek.training.data.mmeb:open_source",
+        "swift": "mmseek.training.data.swift:open_source",
+        "webqa": "mmseek.training.data.questions:open_webqa",
+        "mmqa": "mmseek.training.data.questions:open_mmqa",
+        "table": "mmseek.training.data.columns:open_source",
     }
 )
 """The name in `data.sources.N.format` -> `module:function`."""

@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from mmseek._types import Document, Image
 from mmseek.embed.mini.look import MiniLook
-from mmseek.evaluation.dataset import Dataset, load_dataset
+from mmseek.evaluation import Dataset, load_dataset
 from mmseek.rerank.mini.lexical import inverse_frequencies
 from mmseek.rerank.mini.scorer import PairScorer, ScorerConfig
 from mmseek.training.mini.data import CAPTION_TASKS, Picture, caltech101, tiny_imagenet

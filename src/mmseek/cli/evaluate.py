@@ -1,66 +1,115 @@
-"""`mmseek eval`: how well an encoder finds what a dataset calls relevant."""
+"""`mmseek eval`: how well an encoder, or a whole retriever, finds what a dataset calls relevant."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmseek.cli.evaluating import Asked, measure, measure_both, show_comparison, show_report, write_page
 from mmseek.cli.failures import EXIT_PARTIAL
-from mmseek.cli.opening import DEFAULT_ENCODER, load, load_scorer
-from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, writable_file, write_text
-from mmseek.cli.output import count, one_line, say, verb_output
-from mmseek.cli.progress import Meter
+from mmseek.cli.opening import DEFAULT_ENCODER
+from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, ModeChoice, writable_file, write_text
+from mmseek.cli.output import say, verb_output
 from mmseek.cli.reranking import DepthOption, RerankOption
+from mmseek.errors import InputError
 
 if TYPE_CHECKING:
-    from mmseek.evaluation import EvalReport, GroupResult
+    from mmseek.evaluation import Dataset, EvalReport
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    output: Path | None
+    markdown: Path | None
+    html: Path | None
+
+
+class _PoolChoice(StrEnum):
+    LOCAL = "local"
+    GLOBAL = "global"
 
 
 def evaluate(
     dataset: Annotated[
-        Path, typer.Option("--dataset", "-d", metavar="DIR", help="Folder of the dataset.", show_default=False)
-    ],
+        Path | None, typer.Option("--dataset", "-d", metavar="DIR", help="Folder of the dataset.", show_default=False)
+    ] = None,
     encoder: EncoderOption = DEFAULT_ENCODER,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Which qrels: qrels/NAME.tsv.")] = "test",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Also write the JSON document to this file.")
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="beir, mbeir, mmeb, vidore or xtd. [default: as it looks]"),
+    ] = None,
+    pool: Annotated[
+        _PoolChoice, typer.Option("--pool", help="Of M-BEIR: each task's own candidates, or those of all.")
+    ] = _PoolChoice.LOCAL,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", metavar="NAME", help="Only this task of the dataset; repeatable.")
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option("--collection", "-c", metavar="C", help="Measure the retriever of this collection."),
+    ] = None,
+    mode: Annotated[
+        ModeChoice | None,
+        typer.Option("--mode", help="Measure a retriever that searches by vector, in words, or by both."),
     ] = None,
     rerank: RerankOption = None,
     rerank_depth: DepthOption = 50,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="A B", help="Two encoders, or files of --output: is B better than A?"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Also write the JSON document, with each query's metrics."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also write the tables as Markdown.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of plots and of failed queries.")
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score an encoder's rankings on a dataset; with --rerank, also those of a reranker beside them.
 
-    Ranks the corpus for every query and scores the rankings, overall and by task.
+    Ranks the corpus for every query and scores the rankings, overall and by task. With --collection or --mode a whole
+    retriever is measured instead: its index, hybrid search and rerankers. With --compare two are, with significance.
 
     The folder has BEIR's layout, with pictures: corpus.jsonl, queries.jsonl (with "exclude" and "candidates" where a
-    query needs them) and qrels/SPLIT.tsv. The intervals are 95 % bootstrap intervals of the mean over queries. The exit
-    code is 1 if some items could not be encoded: such a query scores zero, such a document is never found.
+    query needs them) and qrels/SPLIT.tsv; or that of M-BEIR, MMEB, ViDoRe or XTD. The intervals are 95 % bootstrap
+    intervals of the mean over queries. The exit code is 1 if some items could not be encoded: such a query scores zero,
+    such a document is never found.
+
+    \b
+    mmseek eval -d data/scifact
+    mmseek eval -d data/M-BEIR --pool global --task cirr_task7 -e clip:MODEL
+    mmseek eval -d data/scifact --mode hybrid --rerank mini
+    mmseek eval -d data/scifact --compare mini st:MODEL --html both.html
     """
     with verb_output(as_json) as out:
-        from mmseek.evaluation import evaluate as run_evaluation
-        from mmseek.evaluation import load_dataset
-
-        if output is not None:
-            writable_file(output, "--output")
-        data = load_dataset(dataset, split)
-        model = load(encoder, device)
-        scorer = None if rerank is None else load_scorer(rerank, device)
-        with Meter("queries") as meter:
-            report = run_evaluation(data, model, reranker=scorer, rerank_depth=rerank_depth, on_progress=meter.phase)
-        document = report.to_json()
-        if output is not None:
-            write_text(output, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-        out.json(document)
-        out.show(_heading(report), _table(report))
-        if report.reranked is not None:
-            mean, low, high = report.reranked.gain["ndcg@10"]
-            depth = count(report.reranked.depth, "hit")
-            out.show(f"{one_line(report.reranked.reranker)} on {depth}: nDCG@10 {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+        for path, option in ((output, "--output"), (markdown, "--markdown"), (html, "--html")):
+            if path is not None:
+                writable_file(path, option)
+        data = _dataset(dataset, split, form, pool, task)
+        asked = Asked(
+            collection, None if mode is None else mode.value, rerank, rerank_depth, device, details=html is not None
+        )
+        if compare is not None:
+            _compare(out, compare, data, asked, _Files(output, markdown, html))
+            return
+        if data is None:
+            raise InputError("missing option '--dataset': give the folder of the dataset")
+        report = measure(data, encoder, asked)
+        _write(report, _Files(output, markdown, html))
+        out.json(report.to_json())
+        show_report(out, report)
         for warning in report.warnings:
             say(f"note: {warning}")
         if output is not None:
@@ -69,36 +118,44 @@ def evaluate(
             raise typer.Exit(EXIT_PARTIAL)
 
 
-def _heading(report: EvalReport) -> str:
-    return (
-        f"{one_line(report.dataset)}, split {one_line(report.split)}: encoder {one_line(report.encoder)}, "
-        f"{count(report.n_queries, 'query', 'queries')} over {count(report.n_documents, 'document')}"
-    )
+def _dataset(
+    folder: Path | None, split: str, form: str | None, pool: _PoolChoice, tasks: list[str] | None
+) -> Dataset | None:
+    from mmseek.evaluation import load_dataset
+
+    if folder is None:
+        return None
+    return load_dataset(folder, split, format=form, pool=pool.value, tasks=tuple(tasks or ()))
 
 
-def _table(report: EvalReport) -> Any:
-    """One row a metric; one column for all queries and one for each task."""
-    from rich.table import Table
-    from rich.text import Text
+def _write(report: EvalReport, files: _Files) -> None:
+    from mmseek.evaluation.markdown import report_markdown
 
-    groups: dict[str, GroupResult] = {"all": report.overall, **report.by_task}
-    if report.reranked is not None:
-        groups = {"no reranking": report.overall, "reranked": report.reranked.overall}
-        for task, group in report.by_task.items():
-            groups |= {task: group, f"{task}, reranked": report.reranked.by_task[task]}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for name in groups:
-        table.add_column(Text(one_line(name)), justify="right")
-    table.add_row("queries", *(f"{group.n_queries:,}" for group in groups.values()))
-    for metric in report.metrics:
-        table.add_row(metric, *(_cell(group, metric) for group in groups.values()))
-    table.add_row("tie rate", *(f"{group.tie_rate:.3f}" for group in groups.values()))
-    return table
+    if files.output is not None:
+        _write_json(files.output, report.to_json(per_query=True))
+    if files.markdown is not None:
+        write_text(files.markdown, report_markdown(report))
+    if files.html is not None:
+        write_page(files.html, (report,), None)
 
 
-def _cell(group: GroupResult, metric: str) -> str:
-    value, interval = group.metrics.get(metric), group.confidence.get(metric)
-    if value is None:
-        return ""
-    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _compare(out: Any, names: tuple[str, str], data: Dataset | None, asked: Asked, files: _Files) -> None:
+    from mmseek.evaluation.markdown import comparison_markdown
+
+    found, reports = measure_both(names, data, asked)
+    if files.output is not None:
+        _write_json(files.output, found.to_json())
+    if files.markdown is not None:
+        write_text(files.markdown, comparison_markdown(found))
+    if files.html is not None:
+        write_page(files.html, reports, found)
+    out.json(found.to_json())
+    show_comparison(out, found)
+    for warning in dict.fromkeys([*found.warnings, *(each for report in reports for each in report.warnings)]):
+        say(f"note: {warning}")
+    if any(report.failed_queries or report.failed_corpus for report in reports):
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")

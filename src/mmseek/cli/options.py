@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -15,6 +16,7 @@ __all__ = [
     "DeviceOption",
     "EncoderOption",
     "JsonOption",
+    "ModeChoice",
     "OutputType",
     "PrecisionOption",
     "beside",
@@ -94,6 +96,14 @@ def beside(folder: Path, ending: str) -> Path:
     """The absolute path of a file beside a folder, named for it."""
     absolute = Path(os.path.abspath(folder))  # noqa: PTH100  # Path.absolute keeps "..", resolve follows links
     return absolute.with_name(absolute.name + ending)
+
+
+class ModeChoice(StrEnum):
+    """How a collection is searched."""
+
+    DENSE = "dense"
+    LEXICAL = "lexical"
+    HYBRID = "hybrid"
 
 
 def writable_file(path: Path, option: str) -> Path:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, collection_path, writable_file, write_text
+from mmseek.cli.options import (
+    CollectionOption,
+    DeviceOption,
+    JsonOption,
+    ModeChoice,
+    collection_path,
+    writable_file,
+    write_text,
+)
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.queries import Wishes, build_query
 from mmseek.cli.reranking import (
@@ -26,12 +33,6 @@ if TYPE_CHECKING:
 
     from mmseek._types import Document, Hit, Query
     from mmseek.pipeline.explaining import Explanation
-
-
-class _ModeChoice(StrEnum):
-    DENSE = "dense"
-    LEXICAL = "lexical"
-    HYBRID = "hybrid"
 
 
 def search(
@@ -89,8 +90,8 @@ def search(
         ),
     ] = None,
     mode: Annotated[
-        _ModeChoice, typer.Option("--mode", help="By vector, in words, or by both. Pictures alone: by vector.")
-    ] = _ModeChoice.DENSE,
+        ModeChoice, typer.Option("--mode", help="By vector, in words, or by both. Pictures alone: by vector.")
+    ] = ModeChoice.DENSE,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of the hits, pictures included.")
     ] = None,

@@ -2,34 +2,135 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
 
+from mmseek._types import Encoded, EncodeRequest, Pair, Scored
+from mmseek.api.server.batching import (
+    BatchedEncoder,
+    BatchedReranker,
+    Batcher,
+    BatcherOptions,
+    batcher_of_encoder,
+    batcher_of_reranker,
+)
+from mmseek.api.server.errors import NotOffered
+from mmseek.api.server.lanes import Lane
+from mmseek.api.server.metrics import Metrics
+
 if TYPE_CHECKING:
-    from mmseek.api.server.lanes import Lane
     from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline import Retriever
+    from mmseek.protocols import Encoder, Reranker
+
+_READERS: Final = 4
+# Searches wait for the encoder's queue in threads; more threads than this would add nothing.
+_SEARCHERS: Final = 64
 
 
 @dataclass(slots=True)
 class Service:
-    """One retriever, its limits and its threads.
+    """What runs behind the routes.
 
     Args:
-        retriever: open for writing.
         limits: what a request may ask for.
-        encoding: the lane of everything that encodes or writes, one at a time.
-        reading: the lane of look-ups, which do not wait for the encoder.
+        metrics: what Prometheus is told.
+        encoder: the model of embeddings, and of the collection if there is one.
+        reranker: the model of reranking.
+        encoder_queue, reranker_queue: where everything that needs these models waits.
+        names: further names of the encoder.
+        collection: open for writing, its models those of the queues; None serves models alone.
+        encoding: the lane of searches, which wait in threads.
+        writing: the lane of what changes the collection, one at a time.
+        reading: the lane of look-ups, which do not wait for a model.
         stopping: set once the server shuts down.
     """
 
-    retriever: Retriever
     limits: ServerLimits
+    metrics: Metrics
+    encoder: Encoder | None
+    reranker: Reranker | None
+    encoder_queue: Batcher[EncodeRequest, Encoded] | None
+    reranker_queue: Batcher[Pair, Scored] | None
+    names: Sequence[str]
+    opened: Retriever | None
     encoding: Lane
+    writing: Lane
     reading: Lane
     stopping: bool = False
+
+    @property
+    def retriever(self) -> Retriever:
+        """The collection and its models.
+
+        Raises:
+            NotOffered: the server has none.
+        """
+        if self.opened is None:
+            raise NotOffered("this server has no collection: start it with --collection PLACE")
+        return self.opened
+
+    @property
+    def queues(self) -> Sequence[Batcher[EncodeRequest, Encoded] | Batcher[Pair, Scored]]:
+        """Those that there are."""
+        return [queue for queue in (self.encoder_queue, self.reranker_queue) if queue is not None]
+
+    def close(self) -> None:
+        """End the queues and the threads; a second call does nothing."""
+        self.stopping = True
+        for queue in self.queues:
+            queue.close()
+        for lane in (self.encoding, self.writing, self.reading):
+            lane.close()
+
+
+def make_service(
+    retriever: Retriever | None,
+    encoder: Encoder | None,
+    reranker: Reranker | None,
+    limits: ServerLimits,
+    *,
+    batching: BatcherOptions | None = None,
+    names: Sequence[str] = (),
+) -> Service:
+    """Put queues before the models, also those of the retriever, which is copied for that."""
+    metrics = Metrics()
+    if retriever is not None:
+        encoder = encoder or retriever.encoder
+        reranker = reranker or retriever.reranker
+    batching = batching or BatcherOptions(max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds)
+    encoders = batcher_of_encoder(encoder, batching, metrics, limits.cache_bytes) if encoder is not None else None
+    rerankers = batcher_of_reranker(reranker, batching, metrics) if reranker is not None else None
+    return Service(
+        limits=limits,
+        metrics=metrics,
+        encoder=encoder,
+        reranker=reranker,
+        encoder_queue=encoders,
+        reranker_queue=rerankers,
+        names=tuple(names),
+        opened=None if retriever is None else _queued(retriever, encoders, rerankers),
+        encoding=Lane("mmseek-searching", threads=min(limits.max_waiting, _SEARCHERS), max_waiting=limits.max_waiting),
+        writing=Lane("mmseek-writing", threads=1, max_waiting=limits.max_waiting),
+        reading=Lane("mmseek-reading", threads=_READERS, max_waiting=limits.max_waiting * _READERS),
+    )
+
+
+def _queued(
+    retriever: Retriever,
+    encoders: Batcher[EncodeRequest, Encoded] | None,
+    rerankers: Batcher[Pair, Scored] | None,
+) -> Retriever:
+    shared = copy.copy(retriever)
+    if encoders is not None:
+        shared.encoder = BatchedEncoder(retriever.encoder, encoders)
+    if rerankers is not None and retriever.reranker is not None:
+        shared.reranker = BatchedReranker(retriever.reranker, rerankers)
+    return shared
 
 
 def _service(request: Request) -> Service:

@@ -192,10 +192,14 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder made of one request: a vector of shape (dim,), or the error that is this request's alone."""
+    """What an encoder made of one request: a vector of shape (dim,), or the error that is this request's alone.
+
+    `tokens` is what the model read of it, by the encoder's own count of costs; None where it does not count.
+    """
 
     vector: FloatArray | None = None
     error: MmseekError | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

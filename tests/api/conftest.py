@@ -80,3 +80,37 @@ def helpers():
     for function in (picture, data_uri, header_bomb):
         setattr(Helpers, function.__name__, staticmethod(function))
     return Helpers
+
+
+@pytest.fixture
+def serve_models():
+    """Runs an app on a free port of this machine, in a thread, and gives its address; ended after the test."""
+    import threading
+    import time
+
+    import uvicorn
+
+    from mmseek.api.server import create_app
+
+    running = []
+
+    def start(*arguments, **options):
+        app = create_app(*arguments, **options)
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        end = time.monotonic() + 60
+        while not server.started:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        start.app = app
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

@@ -1,8 +1,9 @@
 """The routes, a file for each kind of thing."""
 
-from mmseek.api.server.routes import collection, documents, health, pictures, search
+from mmseek.api.server.routes import collection, documents, health, metrics, pictures, search
 
+ROUTERS = (health.router, metrics.router)
 # Pictures before documents: both take any id, with slashes too.
-ROUTERS = (health.router, search.router, collection.router, pictures.router, documents.router)
+COLLECTION_ROUTERS = (search.router, collection.router, pictures.router, documents.router)
 
-__all__ = ["ROUTERS"]
+__all__ = ["COLLECTION_ROUTERS", "ROUTERS"]

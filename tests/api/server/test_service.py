@@ -105,7 +105,7 @@ def test_a_bug_is_answered_without_its_inside(client, retriever, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("secret at 0x7f00")
 
-    monkeypatch.setattr(retriever.encoder, "encode_query", broken)
+    monkeypatch.setattr(retriever.encoder, "stream", broken)
     with structlog.testing.capture_logs() as logs:
         answer = client.post("/v1/search", json={"text": "a"})
     assert answer.status_code == 500
@@ -134,7 +134,7 @@ def test_faults_of_the_server_keep_its_paths_to_themselves(client, retriever, mo
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr(retriever.encoder, "encode_query", failing)
+    monkeypatch.setattr(retriever.encoder, "stream", failing)
     with structlog.testing.capture_logs() as logs:
         answer = client.post("/v1/search", json={"text": "a"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, error.code)
@@ -187,8 +187,8 @@ class Gate:
 
 @pytest.fixture
 def gate(encoder, monkeypatch):
-    gate = Gate(encoder.encode_query)
-    monkeypatch.setattr(encoder, "encode_query", gate)
+    gate = Gate(encoder.stream)
+    monkeypatch.setattr(encoder, "stream", gate)
     yield gate
     gate.open.set()
 
@@ -212,7 +212,9 @@ def wait_until(condition):
 
 
 def test_a_slow_encoder_does_not_stop_the_rest(client, gate):
+    gate.open.set()
     client.post("/v1/documents", json={"documents": [{"id": "a", "text": "x"}]})
+    gate.open.clear()
     threads, answers = ask_beside(client, 3)
     wait_until(lambda: gate.inside == 1)
     assert client.get("/health/ready").status_code == 200
@@ -232,7 +234,7 @@ def test_more_than_may_wait_are_told_to_come_again(make_client, gate):
     lane = client.app.state.service.encoding
     wait_until(lambda: lane._inside == 2)
     answer = client.post("/v1/search", json={"text": "one more"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "busy")
     assert answer.headers["retry-after"] == "1"
     gate.open.set()
     for thread in threads:
@@ -273,7 +275,7 @@ def test_works_without_a_lifespan(retriever):
     assert client.post("/v1/search", json={"text": "a"}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["max_body_bytes", "max_k", "max_documents", "max_ids", "max_waiting"])
+@pytest.mark.parametrize("name", ["max_body_bytes", "max_k", "max_documents", "max_ids", "max_waiting", "max_inputs"])
 def test_limits_are_at_least_one(name):
     from mmseek.api.server import ServerLimits
 

@@ -15,7 +15,21 @@ import pytest
 import mmseek
 from mmseek.cli.failures import Stopped
 
-VERBS = ("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo")
+VERBS = (
+    "index",
+    "search",
+    "embed",
+    "rerank",
+    "info",
+    "delete",
+    "verify",
+    "compact",
+    "eval",
+    "models",
+    "serve",
+    "keys",
+    "demo",
+)
 Cli = Callable[..., Any]
 
 

@@ -56,7 +56,6 @@ def _name_for(folder: Path) -> str:
     return "mmseek-test-" + hashlib.sha256(f"{os.getpid()} {folder}".encode()).hexdigest()[:24]
 
 
-
 class FoldingIndex:
     """A layered index that builds its base anew when its delta is large, as a collection's does on disk."""
 

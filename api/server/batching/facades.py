@@ -48,9 +48,7 @@ def batcher_of_encoder(
     return Batcher(model, options, metrics=metrics, cache=VectorCache(cache_bytes) if cache_bytes else None)
 
 
-def batcher_of_reranker(
-    reranker: Reranker, options: BatcherOptions | None, metrics: Metrics
-) -> Batcher[Pair, Scored]:
+def batcher_of_reranker(reranker: Reranker, options: BatcherOptions | None, metrics: Metrics) -> Batcher[Pair, Scored]:
     """The batcher of a reranker."""
     model: Model[Pair, Scored] = Model(
         "reranker",

@@ -113,9 +113,7 @@ class FairQueue(Generic[Req, Out]):
     def __bool__(self) -> bool:
         return bool(self._turns)
 
-    def _first(
-        self, client: _Client[Req, Out], now: float, expired: list[Group[Req, Out]]
-    ) -> Group[Req, Out] | None:
+    def _first(self, client: _Client[Req, Out], now: float, expired: list[Group[Req, Out]]) -> Group[Req, Out] | None:
         while client.groups:
             deadline, _, group = client.groups[0]
             if group.waiting and deadline > now:

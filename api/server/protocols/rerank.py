@@ -59,7 +59,9 @@ async def rerank(body: RerankBody, request: Request, service: ServiceDep) -> JSO
     return JSONResponse(_answer(body, name, order, scores, pair_tokens(query, documents)))
 
 
-def read_pairs(query: object, given: Sequence[object], what: str, limits: ServerLimits) -> tuple[Content, list[Content]]:
+def read_pairs(
+    query: object, given: Sequence[object], what: str, limits: ServerLimits
+) -> tuple[Content, list[Content]]:
     """The query and the documents.
 
     Raises:
@@ -89,14 +91,11 @@ def _tei(body: RerankBody, order: Sequence[int], scores: Sequence[float]) -> lis
     texts = body.texts or []
     kept = {"text": texts} if body.return_text else {}
     return [
-        {"index": place, "score": scores[place]} | {name: all_[place] for name, all_ in kept.items()}
-        for place in order
+        {"index": place, "score": scores[place]} | {name: all_[place] for name, all_ in kept.items()} for place in order
     ]
 
 
-def _answer(
-    body: RerankBody, name: str, order: Sequence[int], scores: Sequence[float], tokens: int
-) -> dict[str, Any]:
+def _answer(body: RerankBody, name: str, order: Sequence[int], scores: Sequence[float], tokens: int) -> dict[str, Any]:
     results = [_result(body, place, scores[place]) for place in order[: body.top_n or body.top_k]]
     usage = {"total_tokens": tokens, "prompt_tokens": tokens}
     if body.is_voyage:

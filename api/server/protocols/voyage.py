@@ -42,9 +42,7 @@ async def multimodal(body: MultimodalBody, request: Request, service: ServiceDep
     packed = "base64" in (body.encoding_format, body.output_encoding)
     rows = as_base64(numbers) if packed else as_lists(numbers)
     pixels = await parse(service, request, lambda: _pixels(requests))
-    texts = sum(
-        tokens for tokens, each in zip(found.tokens, requests, strict=True) if each.content.modality == "text"
-    )
+    texts = sum(tokens for tokens, each in zip(found.tokens, requests, strict=True) if each.content.modality == "text")
     return JSONResponse(
         {
             "object": "list",

@@ -22,6 +22,7 @@ from mmseek.cli import (
     evaluate,
     index,
     info,
+    keys,
     models,
     rerank,
     search,
@@ -56,6 +57,7 @@ app.command("tune")(tune.tune)
 app.command("eval")(evaluate.evaluate)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
+app.command("keys")(keys.keys)
 app.command("demo")(demo.demo)
 
 

@@ -1,7 +1,9 @@
 """The clients that other systems publish, pointed at the service over a real socket."""
 
 import base64
+import gc
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -14,9 +16,20 @@ from mmseek.testing import FakeEncoder, FakeReranker
 openai = pytest.importorskip("openai", reason="the official client is a development tool")
 cohere = pytest.importorskip("cohere", reason="the official client is a development tool")
 voyageai = pytest.importorskip("voyageai", reason="the official client is a development tool")
+requestor = pytest.importorskip("voyageai.api_resources.api_requestor")
 
-# Cohere's and Voyage's clients leave their sockets to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed")
+# Cohere's and Voyage's clients leave their sockets to the garbage collector, so it runs before each test's end.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collect_sockets():
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        vars(requestor._thread_context).pop("session", None)
+        gc.collect()
+
 
 TEXTS = ["a red bike", "a blue boat", "ünï ☃"]
 
@@ -90,16 +103,19 @@ def test_openai_lists_models(client):
 async def test_openai_async_and_extra_inputs(address, encoder, helpers):
     picture = helpers.picture("red")
     items = [
-        {"content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": uri(helpers, picture)}}]},
+        {
+            "content": [
+                {"type": "text", "text": "x"},
+                {"type": "image_url", "image_url": {"url": uri(helpers, picture)}},
+            ]
+        },
         {"text": "y", "image": uri(helpers, picture)},
         "z",
     ]
     async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         answer = await client.embeddings.create(model="model", input=items)
     image = Image(data=picture)
-    expected = vectors(
-        encoder, Content((Text("x"), image)), Content((image, Text("y"))), Content((Text("z"),))
-    )
+    expected = vectors(encoder, Content((Text("x"), image)), Content((image, Text("y"))), Content((Text("z"),)))
     np.testing.assert_array_equal(np.asarray([each.embedding for each in answer.data], np.float32), expected)
 
 
@@ -129,9 +145,7 @@ def test_cohere_embeds_all_types(address, encoder, helpers):
 def test_cohere_embeds_pictures_and_inputs(address, encoder, helpers):
     client = cohere.ClientV2(api_key="none", base_url=address)
     picture = helpers.picture("blue")
-    alone = client.embed(
-        model="model", images=[uri(helpers, picture)], input_type="image", embedding_types=["float"]
-    )
+    alone = client.embed(model="model", images=[uri(helpers, picture)], input_type="image", embedding_types=["float"])
     mixed = client.embed(
         model="model",
         input_type="search_query",
@@ -146,9 +160,7 @@ def test_cohere_embeds_pictures_and_inputs(address, encoder, helpers):
         output_dimension=16,
     )
     image = Image(data=picture)
-    np.testing.assert_array_equal(
-        np.asarray(alone.embeddings.float_, np.float32), vectors(encoder, Content((image,)))
-    )
+    np.testing.assert_array_equal(np.asarray(alone.embeddings.float_, np.float32), vectors(encoder, Content((image,))))
     assert np.asarray(mixed.embeddings.float_).shape == (1, 16)
     with pytest.raises(cohere.errors.NotFoundError):
         client.embed(model="embed-v4.0", texts=["x"], input_type="search_query")

@@ -68,7 +68,11 @@ def test_vllm_chat_and_instructions(client, encoder, helpers):
         },
     ]
     rows(client.post("/v1/embeddings", json={"messages": messages}))
-    rows(client.post("/v1/embeddings", json={"input": [{"text": "y", "instruction": "Own."}, "z"], "instruction": "All."}))
+    rows(
+        client.post(
+            "/v1/embeddings", json={"input": [{"text": "y", "instruction": "Own."}, "z"], "instruction": "All."}
+        )
+    )
     asked = [(request.content, request.role, request.instruction) for request in encoder.asked]
     assert asked == [
         (Content((Image(data=picture), Text("x"))), "query", "Find the caption."),

@@ -22,7 +22,7 @@ _log = structlog.get_logger("mmseek.api")
 
 
 class RequestLog:
-    """Gives each request an id, sends it back as `X-Request-ID`, logs and counts the outcome, answers bugs with a 500."""
+    """Gives each request an id, sent back as `X-Request-ID`; logs and counts its outcome; answers bugs with a 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app

@@ -128,6 +128,6 @@ def _in_pieces(batcher: Batcher, requests: Iterable) -> Iterator:  # type: ignor
             return
 
 
-def first_error(outcomes: Sequence[Encoded] | Sequence[Scored]) -> tuple[int, MmseekError] | None:
+def first_error(outcomes: Sequence[Encoded | Scored]) -> tuple[int, MmseekError] | None:
     """Where the first error is, and what it is."""
     return next(((place, each.error) for place, each in enumerate(outcomes) if each.error is not None), None)

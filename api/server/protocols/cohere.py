@@ -1,4 +1,4 @@
-"""Cohere's second embed API: several types of numbers in one answer. Source: Cohere's API reference, "Embed API (v2)"."""
+"""Cohere's embed API, several types of numbers in one answer. Source: Cohere's API reference, "Embed API (v2)"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From other systems' inputs to ours: strings, objects and lists of parts, with pictures sent along and never fetched."""
+"""From other systems' inputs to ours: strings, objects and lists of parts, pictures sent along and never fetched."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ router = APIRouter(tags=["health"])
 @router.get("/health", response_model=HealthAnswer, responses={503: {"model": HealthAnswer}})
 @router.get("/health/live", response_model=HealthAnswer, responses={503: {"model": HealthAnswer}})
 async def live(service: ServiceDep) -> JSONResponse:
-    """The process answers, and is worth keeping: 503 asks for it to be started anew, because a model is lost for good."""
+    """The process answers and is worth keeping; 503 asks for a new one, because a model is lost for good."""
     if any(queue.state == "failed" for queue in service.queues):
         return JSONResponse({"status": "unavailable", "reason": "worker_failed"}, 503)
     return JSONResponse({"status": "ok"})

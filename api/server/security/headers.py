@@ -1,4 +1,4 @@
-"""Headers of every answer that a route does not set itself: nothing is framed, sniffed, scripted or told of elsewhere."""
+"""Headers of every answer that a route does not set itself: nothing is framed, sniffed, scripted or told."""
 
 from __future__ import annotations
 

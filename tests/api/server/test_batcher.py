@@ -47,7 +47,7 @@ def test_turns_are_of_equal_cost_and_not_of_equal_number():
     queue = FairQueue()
     queue.add(group("long", [100] * 50))
     queue.add(group("short", [10] * 500))
-    counts = Counter(client for client, _ in sum(drain(queue, 1000)[:4], []))
+    counts = Counter(client for batch in drain(queue, 1000)[:4] for client, _ in batch)
     assert counts["short"] / counts["long"] == pytest.approx(10, rel=0.15)
 
 

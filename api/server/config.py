@@ -44,6 +44,7 @@ class ServeSettings(BaseSettings):
     max_ids: int = Field(_DEFAULTS.max_ids, ge=1, description="a whole number of at least 1")
     max_inputs: int = Field(_DEFAULTS.max_inputs, ge=1, description="a whole number of at least 1")
     max_waiting: int = Field(_DEFAULTS.max_waiting, ge=1, description="a whole number of at least 1")
+    batch_cost: int = Field(_DEFAULTS.batch_cost, ge=1, description="a whole number of at least 1")
     request_seconds: int = Field(_DEFAULTS.request_seconds, ge=1, description="a whole number of seconds")
     stuck_seconds: int = Field(_DEFAULTS.stuck_seconds, ge=1, description="a whole number of seconds")
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")

@@ -19,6 +19,7 @@ class ServerLimits:
         max_ids: ids in `exclude`, `candidates` or a deletion.
         max_inputs: items of one request for embeddings or scores.
         max_waiting: requests that may wait for a model; more are refused as busy.
+        batch_cost: of what goes to a model at once, in estimated tokens; a picture counts as 256.
         request_seconds: the longest that a request may wait for a model.
         stuck_seconds: without any outcome for so long, a model's worker is replaced.
         cache_bytes: of memory for vectors that were made before; 0 keeps none.
@@ -35,6 +36,7 @@ class ServerLimits:
     max_ids: int = 100_000
     max_inputs: int = 2048
     max_waiting: int = 256
+    batch_cost: int = 8192
     request_seconds: int = 300
     stuck_seconds: int = 300
     cache_bytes: int = 64 * 1024**2

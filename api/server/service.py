@@ -102,7 +102,9 @@ def make_service(
     if retriever is not None:
         encoder = encoder or retriever.encoder
         reranker = reranker or retriever.reranker
-    batching = batching or BatcherOptions(max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds)
+    batching = batching or BatcherOptions(
+        batch_cost=limits.batch_cost, max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds
+    )
     encoders = batcher_of_encoder(encoder, batching, metrics, limits.cache_bytes) if encoder is not None else None
     rerankers = batcher_of_reranker(reranker, batching, metrics) if reranker is not None else None
     return Service(

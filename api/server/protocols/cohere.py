@@ -6,11 +6,11 @@ import uuid
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from mmseek._types import EncodeRequest
 from mmseek.api.server.limits import ServerLimits
+from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, role_of
 from mmseek.api.server.protocols.vectors import as_base64, as_lists, quantise, shorten
 from mmseek.api.server.protocols.working import embed, encoder_name, parse
@@ -33,7 +33,7 @@ class EmbedBody(BaseModel):
 
 
 @router.post("/v2/embed")
-async def embed_v2(body: EmbedBody, request: Request, service: ServiceDep) -> JSONResponse:
+async def embed_v2(body: EmbedBody, request: Request, service: ServiceDep) -> NumbersResponse:
     """Vectors of texts, pictures or both, as Cohere's clients ask for them."""
     encoder_name(service, body.model)
     what, requests = await parse(service, request, lambda: _read(body, service.limits))
@@ -50,7 +50,7 @@ async def embed_v2(body: EmbedBody, request: Request, service: ServiceDep) -> JS
         "texts": body.texts or [],
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": sum(found.tokens)}},
     }
-    return JSONResponse(answer)
+    return NumbersResponse(answer)
 
 
 def _read(body: EmbedBody, limits: ServerLimits) -> tuple[str, list[EncodeRequest]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Request
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from mmseek._types import EncodeRequest
 from mmseek.api.server.errors import UnknownModel
 from mmseek.api.server.limits import ServerLimits
+from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, read_messages, role_of
 from mmseek.api.server.protocols.vectors import as_base64, as_lists, quantise, shorten
 from mmseek.api.server.protocols.working import Embedded, embed, encoder_name, names_of, parse
@@ -89,12 +89,12 @@ class EmbeddingsAnswer(BaseModel):
 @router.post("/embeddings", response_model=EmbeddingsAnswer, include_in_schema=False)
 async def embeddings(
     body: Annotated[EmbeddingsBody, Body(openapi_examples=_EXAMPLES)], request: Request, service: ServiceDep
-) -> JSONResponse:
+) -> NumbersResponse:
     """Vectors of texts, pictures and both, as OpenAI's clients ask for them."""
     name = encoder_name(service, body.model)
     requests = await parse(service, request, lambda: _read(body, service.limits))
     found = await embed(service, requests)
-    return JSONResponse(_answer(body, found, name))
+    return NumbersResponse(_answer(body, found, name))
 
 
 def _read(body: EmbeddingsBody, limits: ServerLimits) -> list[EncodeRequest]:
@@ -128,18 +128,18 @@ def _answer(body: EmbeddingsBody, found: Embedded, name: str) -> dict[str, Any]:
 
 
 @router.get("/v1/models")
-async def models(service: ServiceDep) -> JSONResponse:
+async def models(service: ServiceDep) -> NumbersResponse:
     """The models that this server runs, under the names that requests may use."""
-    return JSONResponse({"object": "list", "data": _models(service)})
+    return NumbersResponse({"object": "list", "data": _models(service)})
 
 
 @router.get("/v1/models/{name:path}")
-async def model(name: str, service: ServiceDep) -> JSONResponse:
+async def model(name: str, service: ServiceDep) -> NumbersResponse:
     """One model."""
     found = next((each for each in _models(service) if each["id"] == name), None)
     if found is None:
         raise UnknownModel(f"there is no model {name[:200]!r} here: GET /v1/models lists what there is")
-    return JSONResponse(found)
+    return NumbersResponse(found)
 
 
 def _models(service: Service) -> list[dict[str, Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, role_of
 from mmseek.api.server.protocols.vectors import as_lists, shorten
 from mmseek.api.server.protocols.working import embed, encoder_name, parse
@@ -27,7 +27,7 @@ class TeiBody(BaseModel):
 
 
 @router.post("/embed", response_model=list[list[float]])
-async def tei_embed(body: TeiBody, request: Request, service: ServiceDep) -> JSONResponse:
+async def tei_embed(body: TeiBody, request: Request, service: ServiceDep) -> NumbersResponse:
     """A bare list of vectors."""
     encoder_name(service, None)
     if not body.normalize:
@@ -35,4 +35,4 @@ async def tei_embed(body: TeiBody, request: Request, service: ServiceDep) -> JSO
     role = role_of(body.prompt_name)
     requests = await parse(service, request, lambda: read_inputs(body.inputs, "inputs", service.limits, role=role))
     found = await embed(service, requests, "inputs")
-    return JSONResponse(as_lists(shorten(found.rows, body.dimensions)))
+    return NumbersResponse(as_lists(shorten(found.rows, body.dimensions)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from mmseek._types import EncodeRequest
+from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, role_of
 from mmseek.api.server.protocols.vectors import as_base64, as_lists, quantise, shorten
 from mmseek.api.server.protocols.working import embed, encoder_name, parse
@@ -32,7 +32,7 @@ class MultimodalBody(BaseModel):
 
 @router.post("/v1/multimodalembeddings")
 @router.post("/multimodalembeddings", include_in_schema=False)
-async def multimodal(body: MultimodalBody, request: Request, service: ServiceDep) -> JSONResponse:
+async def multimodal(body: MultimodalBody, request: Request, service: ServiceDep) -> NumbersResponse:
     """Vectors of interleaved texts and pictures, as Voyage's client asks for them."""
     name = encoder_name(service, body.model)
     role = role_of(body.input_type)
@@ -43,7 +43,7 @@ async def multimodal(body: MultimodalBody, request: Request, service: ServiceDep
     rows = as_base64(numbers) if packed else as_lists(numbers)
     pixels = await parse(service, request, lambda: _pixels(requests))
     texts = sum(tokens for tokens, each in zip(found.tokens, requests, strict=True) if each.content.modality == "text")
-    return JSONResponse(
+    return NumbersResponse(
         {
             "object": "list",
             "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],

@@ -40,7 +40,7 @@ class RequestScopes:
             refused = error_answer(400, "bad_request", f"{HEADER} must be a number of seconds above 0")
             await refused(scope, receive, send)
             return
-        mine = RequestScope(_client(scope), time.monotonic() + seconds)
+        mine = RequestScope(_client(scope), time.monotonic() + seconds, seconds)
         enter_scope(mine)
         watcher: asyncio.Task[Message] | None = None
 

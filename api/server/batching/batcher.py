@@ -95,7 +95,6 @@ class Batcher(Generic[Req, Out]):
         self._queue: FairQueue[Req, Out] = FairQueue()
         self._unanswered: set[Group[Req, Out]] = set()
         self._waiting_cost = 0
-        self._speed = 0.0  # cost a second
         self._closed = False
         self._worker = Worker(model, self.options, self._next_round, self._answer, self._fail_round, self._metrics)
 
@@ -203,7 +202,8 @@ class Batcher(Generic[Req, Out]):
 
     def _retry_after(self) -> int:
         """Seconds until about half of what waits is done."""
-        return min(max(round(self._waiting_cost / self._speed / 2), 1), 60) if self._speed else 1
+        speed = self._worker.speed
+        return min(max(round(self._waiting_cost / speed / 2), 1), 60) if speed else 1
 
     def _next_round(self, mine: Callable[[], bool]) -> Round[Req, Out] | None:
         """Wait for work; None once the thread that asks has been replaced or the batcher is closed."""
@@ -257,7 +257,6 @@ class Batcher(Generic[Req, Out]):
             group.waiting.clear()
             self._waiting_cost -= group.cost
             took = max(time.monotonic() - group.began, 1e-6)
-            self._speed = self._worker.speed or self._speed
             self._gauge()
         self._metrics.waited.labels(self._model.name).observe(took)
         return True

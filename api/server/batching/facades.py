@@ -13,6 +13,7 @@ import numpy as np
 from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair, RerankerIdentity, Role, Scored
 from mmseek.api.server.batching.batcher import Batcher, BatcherOptions, Model
 from mmseek.api.server.batching.cache import VectorCache, request_key
+from mmseek.api.server.batching.scope import current_scope
 from mmseek.api.server.metrics import Metrics
 from mmseek.errors import MmseekError
 
@@ -78,7 +79,8 @@ class BatchedEncoder:
         return self._encode([EncodeRequest(content, role) for content in contents])
 
     def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
-        yield from _in_pieces(self._batcher, requests)
+        # This is how documents are indexed: however many, as long as there is progress.
+        yield from _in_pieces(self._batcher, requests, renew=True)
 
     def _encode(self, requests: list[EncodeRequest]) -> FloatArray:
         outcomes = self._batcher.outcomes_blocking(self._batcher.submit(requests, bounded=False)) if requests else []
@@ -114,12 +116,14 @@ class BatchedReranker:
         yield from _in_pieces(self._batcher, pairs)
 
 
-def _in_pieces(batcher: Batcher, requests: Iterable) -> Iterator:  # type: ignore[type-arg]  # of either kind
-    """Outcomes in order, with at most two pieces of the input held."""
+def _in_pieces(batcher: Batcher, requests: Iterable, *, renew: bool = False) -> Iterator:  # type: ignore[type-arg]
+    """Outcomes in order, with at most two pieces of the input held. With `renew`, each has the request's whole time."""
     source = iter(requests)
     pending: deque[Future[list]] = deque()  # type: ignore[type-arg]
     while True:
         piece = list(itertools.islice(source, _PIECE))
+        if renew:
+            current_scope().renew()
         if piece:
             pending.append(batcher.submit(piece, bounded=False))
         if pending and (len(pending) > 1 or not piece):

@@ -19,13 +19,19 @@ class RequestScope:
     Args:
         client: requests of one client share its turn; see `FairQueue`.
         deadline: on the monotonic clock; what has not begun by then is dropped.
+        seconds: what `renew` gives.
     """
 
     client: str
     deadline: float
+    seconds: float = 60.0
     _drops: list[Callable[[], None]] = field(default_factory=list)
     _gone: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def renew(self) -> None:
+        """Start the time anew: for work in pieces, each of which shows that there is progress."""
+        self.deadline = time.monotonic() + self.seconds
 
     def on_gone(self, drop: Callable[[], None]) -> None:
         """Call this when the client hangs up; at once if it has."""
@@ -50,7 +56,7 @@ _NOBODY_SECONDS = 24 * 3600.0
 
 def current_scope() -> RequestScope:
     """The scope of the request being answered; outside of any, one that waits for a day."""
-    return _CURRENT.get() or RequestScope("nobody", time.monotonic() + _NOBODY_SECONDS)
+    return _CURRENT.get() or RequestScope("nobody", time.monotonic() + _NOBODY_SECONDS, _NOBODY_SECONDS)
 
 
 def enter_scope(scope: RequestScope) -> None:

@@ -75,7 +75,7 @@ class Worker(Generic[Req, Out]):
         self._round: Round[Req, Out] | None = None
         self._restarts = self._broken = 0
         self.state: WorkerState = "ready"
-        self.speed = 0.0
+        self.speed = 0.0  # cost a second, lately
 
     @property
     def abandoned(self) -> bool:

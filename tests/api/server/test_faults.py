@@ -231,6 +231,14 @@ def test_a_deadline_is_kept_though_the_model_is_busy(make, encoder):
         assert code(ask(client, "x", **{"x-request-timeout": wrong})) == (400, "bad_request")
 
 
+def test_indexing_takes_as_long_as_it_makes_progress(retriever, monkeypatch):
+    monkeypatch.setattr(retriever.encoder, "delay", 0.01)
+    documents = [{"id": str(number), "text": str(number)} for number in range(300)]
+    with TestClient(create_app(retriever)) as client:
+        answer = client.post("/v1/documents", json={"documents": documents}, headers={"x-request-timeout": "2"})
+    assert answer.json()["indexed"] == 300  # in 3 s at least
+
+
 def test_a_client_that_hangs_up_frees_its_place(serve_models, encoder):
     import http.client
     from urllib.parse import urlsplit

@@ -1,7 +1,6 @@
 """Nothing that a request holds, and nothing that a model does, ends the service."""
 
 import threading
-import time
 
 import pytest
 import structlog
@@ -89,13 +88,6 @@ def ask_beside(client, *calls):
     return threads, answers
 
 
-def wait_until(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def code(answer):
     return answer.status_code, answer.json()["error"]["code"]
 
@@ -133,13 +125,13 @@ def test_a_thousand_tiny_pictures_are_one_request(make, helpers):
     assert [each["index"] for each in answer.json()["data"]] == list(range(1000))
 
 
-def test_an_item_that_the_model_chokes_on_does_not_touch_its_neighbours(make, encoder):
+def test_an_item_that_the_model_chokes_on_does_not_touch_its_neighbours(make, encoder, helpers):
     client = make(batch_cost=1000)
     threads, first = ask_beside(client, ("hang",))
-    wait_until(lambda: encoder.batches == [1])
+    helpers.wait_until(lambda: encoder.batches == [1])
     calls = [("a",), ("b", "c"), ("explode",), ("d",)]
     more, answers = ask_beside(client, *calls)
-    wait_until(lambda: len(client.app.state.service.encoder_queue._unanswered) == 5)
+    helpers.wait_until(lambda: len(client.app.state.service.encoder_queue._unanswered) == 5)
     with structlog.testing.capture_logs():
         encoder.release.set()
         for thread in threads + more:
@@ -184,7 +176,7 @@ def test_a_crashed_worker_is_replaced_and_its_requests_are_told(make, encoder):
     assert 'mmseek_worker_lost_total{model="encoder"} 1.0' in client.get("/metrics").text
 
 
-def test_a_stuck_worker_is_replaced_and_what_it_says_later_is_ignored(make, encoder):
+def test_a_stuck_worker_is_replaced_and_what_it_says_later_is_ignored(make, encoder, helpers):
     client = make(stuck_seconds=0.3)
     with structlog.testing.capture_logs():
         assert code(ask(client, "hang")) == (503, "worker_lost")
@@ -192,7 +184,7 @@ def test_a_stuck_worker_is_replaced_and_what_it_says_later_is_ignored(make, enco
     queue = client.app.state.service.encoder_queue
     assert (ready(client), queue.abandoned) == (200, True)
     encoder.release.set()
-    wait_until(lambda: not queue.abandoned)
+    helpers.wait_until(lambda: not queue.abandoned)
     assert ask(client, "still fine").status_code == 200
 
 
@@ -207,14 +199,14 @@ def test_a_model_that_is_broken_for_good_asks_for_a_new_process(make, encoder):
         assert code(ask(client, "b")) == (503, "worker_lost")
 
 
-def test_a_broken_model_that_recovers_is_used_again(make, encoder):
+def test_a_broken_model_that_recovers_is_used_again(make, encoder, helpers):
     client = make(max_restarts=1000)
     queue = client.app.state.service.encoder_queue
     with structlog.testing.capture_logs():
         encoder.broken = True
         for _ in range(3):
             ask(client, "a")
-        wait_until(lambda: queue.state == "restarting")
+        helpers.wait_until(lambda: queue.state == "restarting")
         encoder.broken = False
         assert ask(client, "a").status_code == 200
     assert ready(client) == 200
@@ -239,7 +231,7 @@ def test_indexing_takes_as_long_as_it_makes_progress(retriever, monkeypatch):
     assert answer.json()["indexed"] == 300  # in 3 s at least
 
 
-def test_a_client_that_hangs_up_frees_its_place(serve_models, encoder):
+def test_a_client_that_hangs_up_frees_its_place(serve_models, encoder, helpers):
     import http.client
     from urllib.parse import urlsplit
 
@@ -254,11 +246,11 @@ def test_a_client_that_hangs_up_frees_its_place(serve_models, encoder):
 
     with structlog.testing.capture_logs():
         first = begin("hang")
-        wait_until(lambda: encoder.batches == [1])
+        helpers.wait_until(lambda: encoder.batches == [1])
         gone = begin("gone")
-        wait_until(lambda: len(queue._unanswered) == 2)
+        helpers.wait_until(lambda: len(queue._unanswered) == 2)
         gone.close()
-        wait_until(lambda: len(queue._unanswered) == 1)
+        helpers.wait_until(lambda: len(queue._unanswered) == 1)
         encoder.release.set()
         assert first.getresponse().status == 200
         first.close()

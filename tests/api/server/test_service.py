@@ -1,5 +1,4 @@
 import threading
-import time
 
 import pytest
 import structlog
@@ -204,19 +203,12 @@ def ask_beside(client, count):
     return threads, answers
 
 
-def wait_until(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_a_slow_encoder_does_not_stop_the_rest(client, gate):
+def test_a_slow_encoder_does_not_stop_the_rest(client, gate, helpers):
     gate.open.set()
     client.post("/v1/documents", json={"documents": [{"id": "a", "text": "x"}]})
     gate.open.clear()
     threads, answers = ask_beside(client, 3)
-    wait_until(lambda: gate.inside == 1)
+    helpers.wait_until(lambda: gate.inside == 1)
     assert client.get("/health/ready").status_code == 200
     assert client.get("/v1/documents/a").status_code == 200
     assert client.get("/v1/collection").status_code == 200
@@ -228,11 +220,11 @@ def test_a_slow_encoder_does_not_stop_the_rest(client, gate):
     assert gate.most == 1
 
 
-def test_more_than_may_wait_are_told_to_come_again(make_client, gate):
+def test_more_than_may_wait_are_told_to_come_again(make_client, gate, helpers):
     client = make_client(max_waiting=2)
     threads, answers = ask_beside(client, 2)
     lane = client.app.state.service.encoding
-    wait_until(lambda: lane._inside == 2)
+    helpers.wait_until(lambda: lane._inside == 2)
     answer = client.post("/v1/search", json={"text": "one more"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "busy")
     assert answer.headers["retry-after"] == "1"

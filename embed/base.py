@@ -11,21 +11,22 @@ import numpy as np
 
 from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Role
 from mmseek.embed.batching import Budget
-from mmseek.embed.engine import Engine, EngineOptions, Unit
+from mmseek.embed.engine import Engine, EngineOptions, Recipe, Unit
 from mmseek.embed.instructions import resolve_instruction
 from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
+    from mmseek.protocols import Encoder
 
-__all__ = ["EngineEncoder"]
+__all__ = ["EngineEncoder", "TasksWrittenOut", "encode_all", "placed"]
 
 
 class EngineEncoder(ABC):
     """An encoder of one vector a content. Subclasses implement `identity` and the four parts of `Recipe`."""
 
     def __init__(self, options: EngineOptions | None = None) -> None:
-        self._engine = Engine(_TasksWrittenOut(self), options)
+        self._engine = Engine(TasksWrittenOut(self), options)
 
     @property
     @abstractmethod
@@ -56,11 +57,11 @@ class EngineEncoder(ABC):
             SpecError: no task is named so.
             MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
         """
-        return self._encode(contents, "query", None if instruction is None else resolve_instruction(instruction))
+        return encode_all(self, contents, "query", None if instruction is None else resolve_instruction(instruction))
 
     def encode_document(self, contents: Sequence[Content]) -> FloatArray:
         """Encode the document side: float32 (n, dim), L2-normalised; errors as in `encode_query`."""
-        return self._encode(contents, "document", None)
+        return encode_all(self, contents, "document", None)
 
     def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
         """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone.
@@ -69,34 +70,40 @@ class EngineEncoder(ABC):
         """
         return self._engine.stream(requests)
 
-    def _encode(self, contents: Sequence[Content], role: Role, instruction: str | None) -> FloatArray:
-        rows = np.empty((len(contents), self.identity.dim), dtype=np.float32)
-        requests = (EncodeRequest(content, role, instruction) for content in contents)
-        for position, encoded in enumerate(self._engine.stream(requests)):
-            if encoded.vector is None:
-                raise _placed(encoded.error, position if len(contents) > 1 else None)
-            rows[position] = encoded.vector
-        return rows
+
+def encode_all(encoder: Encoder, contents: Sequence[Content], role: Role, instruction: str | None) -> FloatArray:
+    """The vectors (n, dim) of an encoder's stream over contents of one side.
+
+    Raises:
+        MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
+    """
+    rows = np.empty((len(contents), encoder.identity.dim), dtype=np.float32)
+    requests = (EncodeRequest(content, role, instruction) for content in contents)
+    for position, encoded in enumerate(encoder.stream(requests)):
+        if encoded.vector is None:
+            raise placed(encoded.error, position if len(contents) > 1 else None)
+        rows[position] = encoded.vector
+    return rows
 
 
-class _TasksWrittenOut:
-    """An encoder's recipe, shown instructions only: `task:cirr` and the like are replaced on the way."""
+class TasksWrittenOut:
+    """A recipe, shown instructions only: `task:cirr` and the like are replaced on the way."""
 
-    def __init__(self, encoder: EngineEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
-        return self._encoder.budgets
+        return self._recipe.budgets
 
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
-        return self._encoder.prepare(_written_out(request))
+        return self._recipe.prepare(_written_out(request))
 
-    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
-        return self._encoder.forward(kind, payloads)
+    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray | Sequence[FloatArray]:
+        return self._recipe.forward(kind, payloads)
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        return self._encoder.combine(_written_out(request), units, vectors)
+        return self._recipe.combine(_written_out(request), units, vectors)
 
 
 def _written_out(request: EncodeRequest) -> EncodeRequest:
@@ -105,7 +112,8 @@ def _written_out(request: EncodeRequest) -> EncodeRequest:
     return replace(request, instruction=resolve_instruction(request.instruction))
 
 
-def _placed(error: MmseekError | None, position: int | None) -> MmseekError:
+def placed(error: MmseekError | None, position: int | None) -> MmseekError:
+    """The error, naming the item's position if one is given."""
     if error is None:
         error = MmseekError("an encoder gave neither a vector nor an error: report this as a bug")
     if position is not None:

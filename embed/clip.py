@@ -7,19 +7,22 @@ together; their vector is
 
 with `i` the mean of the pictures' normalised vectors if there are several. Texts of one content are joined by line
 breaks and cut after 77 tokens, the mark of the end kept. Query and document are encoded alike and instructions are not
-used, for CLIP follows none.
+used, for CLIP follows none. `clip:ViT-B-32/laion2b_s34b_b79k` is a name of open_clip's, and its models of other
+architectures are run by its package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mmseek._types import EncodeRequest
-from mmseek.embed.clip_encoder import IMAGE, TEXT, ClipTowerEncoder
+from mmseek.embed.clip_encoder import IMAGE, TEXT, ClipTowerEncoder, Tower
 from mmseek.embed.engine import EngineOptions, Unit
+from mmseek.embed.open_clip_tower import OpenClipTower, by_name, needs_open_clip
 from mmseek.media import MediaLimits
 from mmseek.models.spec import Spec
 
@@ -36,6 +39,15 @@ class ClipEncoder(ClipTowerEncoder):
     """CLIP, with the normalised sum of normalised vectors for texts with pictures."""
 
     recipe = f"clip {_VERSION}"
+
+    @classmethod
+    def load_tower(cls, folder: Path, *, device: str) -> Tower:
+        """A plain CLIP by itself, another of open_clip's models by its package."""
+        return (
+            OpenClipTower.load(folder, device=device)
+            if needs_open_clip(folder)
+            else super().load_tower(folder, device=device)
+        )
 
     def render(self, request: EncodeRequest) -> str:
         """The texts as they are."""
@@ -59,5 +71,10 @@ def _unit(vector: FloatArray) -> FloatArray:
 
 
 def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> ClipEncoder:
-    """Load `clip:MODEL`; errors as in `ClipTowerEncoder.load`."""
-    return ClipEncoder.load(spec, device=device, limits=limits, options=options)
+    """Load `clip:MODEL`, or `clip:NAME/PRETRAINED` of open_clip, which then names itself by its hub id.
+
+    Raises:
+        MissingExtra: the model needs the package of open_clip.
+        MmseekError: otherwise as in `ClipTowerEncoder.load`.
+    """
+    return ClipEncoder.load(by_name(spec), device=device, limits=limits, options=options)

@@ -6,7 +6,8 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 
@@ -24,15 +25,29 @@ from mmseek.models.spec import Spec, absolute
 if TYPE_CHECKING:
     from typing import Self
 
-    from mmseek._types import FloatArray
+    from mmseek._types import FloatArray, Image
 
-__all__ = ["IMAGE", "TEXT", "ClipTowerEncoder"]
+__all__ = ["IMAGE", "TEXT", "ClipTowerEncoder", "Tower", "raw_sum"]
 
 TEXT: Final = "text"
 IMAGE: Final = "image"
 # Texts by tokens, padded to the longest of a batch; pictures, all of one size, by number.
 _CPU_BUDGETS: Final = {TEXT: Budget(1024), IMAGE: Budget(8)}
 _GPU_BUDGETS: Final = {TEXT: Budget(16384), IMAGE: Budget(128)}
+
+
+class Tower(Protocol):
+    """What is asked of a CLIP: `ClipTower`, or another with the same methods."""
+
+    dim: int
+
+    def tokenize(self, text: str) -> list[int]: ...
+
+    def prepare(self, image: Image, limits: MediaLimits) -> Any: ...
+
+    def texts(self, texts: Sequence[Sequence[int]]) -> FloatArray: ...
+
+    def images(self, pictures: Sequence[Any]) -> FloatArray: ...
 
 
 class ClipTowerEncoder(EngineEncoder):
@@ -54,7 +69,7 @@ class ClipTowerEncoder(EngineEncoder):
 
     def __init__(
         self,
-        tower: ClipTower,
+        tower: Tower,
         *,
         spec: str,
         fingerprint: str,
@@ -80,7 +95,7 @@ class ClipTowerEncoder(EngineEncoder):
         chosen = pick_device(device)
         on_cpu = chosen == "cpu"
         return cls(
-            ClipTower.load(folder, device=chosen, openai_crop=cls.openai_crop),
+            cls.load_tower(folder, device=chosen),
             spec=absolute(spec),
             fingerprint=files_sha256(checkpoint_files(folder), recipe=cls.recipe),
             limits=limits,
@@ -88,9 +103,19 @@ class ClipTowerEncoder(EngineEncoder):
             budgets=_CPU_BUDGETS if on_cpu else _GPU_BUDGETS,
         )
 
+    @classmethod
+    def load_tower(cls, folder: Path, *, device: str) -> Tower:
+        """The model of a folder; errors as in `load`."""
+        return ClipTower.load(folder, device=device, openai_crop=cls.openai_crop)
+
     @property
     def identity(self) -> EncoderIdentity:
         return self._identity
+
+    @property
+    def tower(self) -> Tower:
+        """The CLIP."""
+        return self._tower
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
@@ -125,3 +150,12 @@ class ClipTowerEncoder(EngineEncoder):
     def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
         """Projected, not normalised vectors (n, dim)."""
         return self._tower.texts(payloads) if kind == TEXT else self._tower.images(payloads)
+
+
+def raw_sum(units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
+    """The text's vector and the mean of the pictures', added as they are."""
+    kinds = [
+        [vector for unit, vector in zip(units, vectors, strict=True) if unit.kind == kind] for kind in (TEXT, IMAGE)
+    ]
+    total = sum(np.mean(chosen, axis=0, dtype=np.float64) for chosen in kinds if chosen)
+    return np.asarray(total, dtype=np.float32)

@@ -15,7 +15,7 @@ from mmseek.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["config_of", "converted", "is_original"]
+__all__ = ["config_of", "converted", "is_original", "is_plain"]
 
 _PREFIX: Final = "clip_model."
 _HEAD: Final = 64
@@ -103,6 +103,15 @@ def config_of(weights: Mapping[str, torch.Tensor], open_clip: Mapping[str, Any] 
             "patch_size": patch,
         },
     }
+
+
+def is_plain(open_clip: Mapping[str, Any]) -> bool:
+    """Whether open_clip's `model_cfg` is of a plain CLIP, which transformers runs too."""
+    try:
+        _checked(open_clip)
+    except ModelError:
+        return False
+    return True
 
 
 def converted(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray, Image
     from mmseek.embed.clip_pictures import Pixels
 
-__all__ = ["ClipTower", "checkpoint_files"]
+__all__ = ["ClipTower", "checkpoint_files", "load_tokenizer"]
 
 # Beside the weights, what changes vectors.
 _FILES: Final = (
@@ -91,7 +91,7 @@ class ClipTower:
                 size=model.config.vision_config.image_size,
                 round_offset=openai_crop or bool(open_clip),
             )
-            return cls(model, _tokenizer(folder), pictures, device=device)
+            return cls(model, load_tokenizer(folder), pictures, device=device)
         except ModelError as error:
             raise ModelError(f"{folder} cannot be loaded as a CLIP: {error}") from error
         except Exception as error:  # safetensors, transformers and torch each raise their own
@@ -113,22 +113,58 @@ class ClipTower:
         """
         return self._pictures(open_image(image, limits=limits))
 
+    @property
+    def model(self) -> Any:
+        """Transformers' `CLIPModel`."""
+        return self._model
+
     @torch.inference_mode()
     def texts(self, texts: Sequence[Sequence[int]]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of tokenised texts."""
-        longest = max(map(len, texts))
-        padded = torch.tensor([[*text, *[_PADDING] * (longest - len(text))] for text in texts], device=self._device)
-        pooled = self._model.text_model(input_ids=padded).pooler_output
-        vectors: FloatArray = self._model.text_projection(pooled).cpu().numpy()
+        vectors: FloatArray = self.text_rows(texts).cpu().numpy()
         return vectors
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Pixels]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of prepared pictures."""
+        vectors: FloatArray = self.image_rows(pictures).cpu().numpy()
+        return vectors
+
+    def text_rows(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """As `texts`, on the model's device, with a graph where gradients are enabled."""
+        longest = max(map(len, texts))
+        padded = torch.tensor([[*text, *[_PADDING] * (longest - len(text))] for text in texts], device=self._device)
+        pooled = self._model.text_model(input_ids=padded).pooler_output
+        rows: torch.Tensor = self._model.text_projection(pooled)
+        return rows
+
+    def image_rows(self, pictures: Sequence[Pixels]) -> torch.Tensor:
+        """As `images`, on the model's device, with a graph where gradients are enabled."""
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
         pooled = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
-        vectors: FloatArray = self._model.visual_projection(pooled).cpu().numpy()
-        return vectors
+        rows: torch.Tensor = self._model.visual_projection(pooled)
+        return rows
+
+    def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """All states (n, length, width) of tokenised texts, those of the padding too, after the last norm."""
+        padded = [[*text, *[_PADDING] * (self._length - len(text))] for text in texts]
+        states: torch.Tensor = self._model.text_model(
+            input_ids=torch.tensor(padded, device=self._device)
+        ).last_hidden_state
+        return states
+
+    def image_states(self, pictures: Sequence[Pixels | None]) -> torch.Tensor:
+        """All projected states (n, patches + 1, dim) of prepared pictures; None is one of zeros."""
+        size = self._pictures.size
+        pixels = torch.zeros(len(pictures), 3, size, size, device=self._device)
+        for row, picture in enumerate(pictures):
+            if picture is not None:
+                values = torch.from_numpy(picture.copy()).to(self._device).permute(2, 0, 1).float() / 255
+                pixels[row] = ((values - self._mean) / self._std)[0]
+        vision = self._model.vision_model
+        states: torch.Tensor = vision.post_layernorm(vision(pixel_values=pixels).last_hidden_state)
+        projected: torch.Tensor = self._model.visual_projection(states)
+        return projected
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -175,7 +211,12 @@ def _transformers_model(folder: Path) -> Any:
     return model
 
 
-def _tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """A `tokenizers.Tokenizer` that adds the marks of start and end.
+
+    Raises:
+        ModelError: there is none.
+    """
     from transformers import CLIPTokenizer
 
     if not (folder / "tokenizer.json").is_file() and not (folder / "merges.txt").is_file():

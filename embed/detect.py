@@ -27,13 +27,16 @@ __all__ = ["Detection", "detect", "load", "resolve"]
 # No family: what some backbones are as well, which `auto` does not run.
 _RERANKER: Final = "reranker"
 _BACKBONES: Final[Mapping[str, tuple[str, ...]]] = {
-    "qwen2_vl": ("vlm2vec", "gme"),
+    "qwen2_vl": ("vlm2vec", "gme", "biqwen2"),
     "qwen2_5_vl": ("vlm2vec",),
     "qwen3_vl": ("qwen3-vl",),
     "llava_next": ("mm-embed", "e5-v", "vlm2vec"),
     "mllama": ("mme5",),
     "phi3_v": ("vlm2vec",),
 }
+# A layer that makes a vector of each token, as the authors' code names it: the backbone -> the family.
+_PROJECTION: Final = "custom_text_proj.weight"
+_MULTI_VECTOR: Final[Mapping[str, str]] = {"qwen2_vl": "colqwen2", "paligemma": "colpali"}
 # Read in names of folders and files, in lower case.
 _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
     "vlm2vec": re.compile(r"vlm2vec"),
@@ -41,6 +44,8 @@ _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
     "qwen3-vl": re.compile(r"qwen3-?vl-embedding"),
     "mm-embed": re.compile(r"mm-?embed"),
     "e5-v": re.compile(r"e5-?v(?![a-z0-9])"),
+    "biqwen2": re.compile(r"biqwen2"),
+    "bge-vl": re.compile(r"bge-?vl"),
     "uniir-clip-sf": re.compile(r"uniir|clip[_-]sf"),
     "mme5": re.compile(r"mme5"),
     _RERANKER: re.compile(r"rerank"),
@@ -81,6 +86,8 @@ def detect(path: str | Path, *, name: str | None = None) -> Detection:
     for architecture in said.get("architectures") or ():
         if architecture in _ARCHITECTURES:
             return Detection(_ARCHITECTURES[architecture], f"its config.json says {architecture}")
+    if kind in _MULTI_VECTOR and _projects(folder):
+        return Detection(_MULTI_VECTOR[str(kind)], f"its config.json says {kind} and its weights have custom_text_proj")
     if kind in _BACKBONES:
         return _backbone(folder, str(kind), name)
     if (folder / _MODULES).is_file():
@@ -152,16 +159,25 @@ def _refuse_reranker(folder: Path, name: str | None, kind: object) -> None:
         )
 
 
+def _projects(folder: Path) -> bool:
+    """Whether there are weights, and one is the projection of late interaction."""
+    return any(folder.glob("*.safetensors")) and any(name.endswith(_PROJECTION) for name in _weight_names(folder))
+
+
 def _clip(folder: Path, name: str | None, kind: str | None) -> Detection:
     names = _weight_names(folder)
+    if any(weight.startswith("t5_layers.") for weight in names):
+        return Detection("uniir-clip-ff", "its weights have t5_layers. as UniIR's feature fusion has")
     if any(weight.startswith("clip_model.") for weight in names):
         return Detection("uniir-clip-sf", "its weights are named clip_model. as UniIR's are")
     if _hinted(folder, name, ("uniir-clip-sf",)):
         return Detection("uniir-clip-sf", "it is a CLIP and its names say UniIR's")
+    if _hinted(folder, name, ("bge-vl",)):
+        return Detection("bge-vl", "it is a CLIP and its names say bge-vl")
     if kind == "clip":
         return Detection("clip", "its config.json says clip")
     original = "visual.conv1.weight" in names
-    if original and (folder / "open_clip_config.json").is_file():
+    if (folder / "open_clip_config.json").is_file():
         return Detection("clip", "it has open_clip's configuration")
     if original:
         raise _ambiguous(folder, "its weights are in OpenAI's layout", ("clip", "uniir-clip-sf"))

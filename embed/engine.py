@@ -58,12 +58,18 @@ class Recipe(Protocol):
         """
         ...
 
-    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray:
-        """Encode a batch of one kind: (n, d), one row a payload. Rows must not depend on their neighbours."""
+    def forward(self, kind: str, payloads: Sequence[Any]) -> FloatArray | Sequence[FloatArray]:
+        """Encode a batch of one kind: (n, d), one row a payload. Rows must not depend on their neighbours.
+
+        A recipe of many vectors an item gives n arrays (tokens, d).
+        """
         ...
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        """Join the units' vectors, each (d,), into the request's: (dim,). The engine normalises it."""
+        """Join the units' vectors, each (d,), into the request's: (dim,). The engine normalises it.
+
+        A recipe of many vectors an item joins (tokens, d) to (tokens, dim), and each row is normalised.
+        """
         ...
 
 
@@ -243,17 +249,18 @@ def _one_ahead(windows: Iterable[_Window]) -> Iterator[_Window]:
 
 
 def _normalised(vector: FloatArray) -> FloatArray:
-    """To length 1, in float32.
+    """To length 1, in float32; of many vectors, each.
 
     Raises:
         EncodeError: NaN, infinite or zero.
     """
     wide = np.asarray(vector, dtype=np.float64)
-    length = float(np.linalg.norm(wide))
-    if not np.isfinite(length) or not length:
-        what = "zero" if length == 0 else "not finite"
+    length = np.linalg.norm(wide, axis=-1, keepdims=True)
+    if not np.isfinite(length).all() or not length.all():
+        what = "not finite" if not np.isfinite(length).all() else "zero"
         raise EncodeError(f"the model gave a vector that is {what}: leave this item out, or run the model in float32")
-    return (wide / length).astype(np.float32)
+    unit: FloatArray = (wide / length).astype(np.float32)
+    return unit
 
 
 def _blame(error: BaseException, what: str) -> EncodeError:

@@ -11,7 +11,6 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -22,12 +21,16 @@ from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.sequence import SEQUENCE, SequenceEncoder
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
 from mmseek.models.spec import Spec
+from mmseek.models.vlm import colours, load_model, load_tokenizer, picture_settings
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import PIL.Image
     import torch
     from numpy.typing import NDArray
@@ -54,8 +57,6 @@ IMAGE_TOKEN: Final = "<|image_pad|>"  # noqa: S105 - a token of text
 _WINDOW: Final = 64
 
 _CONFIG: Final = "config.json"
-_PICTURES: Final = "preprocessor_config.json"
-_PROCESSOR: Final = "processor_config.json"
 _TOKENIZER: Final = "tokenizer.json"
 
 PaddingSide = Literal["left", "right"]
@@ -135,7 +136,18 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         padding: PaddingSide = "right",
     ) -> None:
         super().__init__(checkpoint, spec=spec, limits=limits, options=options)
+        self._options = options
         self._padding = padding
+
+    @property
+    def model(self) -> Any:
+        """The transformers model without its head."""
+        return self._checkpoint.model
+
+    def with_model(self, model: Any, *, spec: str, fingerprint: str) -> Self:
+        """An encoder that differs in its model only."""
+        checkpoint = replace(self._checkpoint, model=model, fingerprint=fingerprint)
+        return type(self)(checkpoint, spec=spec, limits=self._limits, options=self._options, padding=self._padding)
 
     @abstractmethod
     def prompt(self, request: EncodeRequest) -> str:
@@ -185,9 +197,32 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
             key.update(repr(picture.grid).encode() + picture.values.tobytes())
         return [Unit(SEQUENCE, Sequence1D(tokens, positions, pictures, pooled), cost=len(tokens), key=key.digest())]
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model and what belongs to it."""
+        return self._checkpoint
+
     def forward(self, kind: str, payloads: Sequence[Sequence1D]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
+        import torch
+
+        with torch.inference_mode():
+            rows: FloatArray = self.embedded(payloads).cpu().numpy()
+        return rows
+
+    def embedded(self, payloads: Sequence[Sequence1D]) -> torch.Tensor:
+        """As `forward`, on the model's device, with a graph where gradients are enabled."""
+        import torch
+
+        means = [
+            states[slice(*payload.pooled)].float().mean(dim=0)
+            for states, payload in zip(self.states(payloads), payloads, strict=True)
+        ]
+        return torch.nn.functional.normalize(torch.stack(means), dim=1)
+
+    def states(self, payloads: Sequence[Sequence1D]) -> list[torch.Tensor]:
+        """The last layer's states of each sequence's tokens, each (tokens, d), on the model's device."""
         import torch
 
         lengths = [len(payload.tokens) for payload in payloads]
@@ -195,28 +230,22 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         tokens = np.zeros((len(payloads), longest), dtype=np.int64)
         mask = np.zeros((len(payloads), longest), dtype=np.int64)
         positions = np.zeros((3, len(payloads), longest), dtype=np.int64)
-        starts = np.empty(len(payloads), dtype=np.int64)
+        places = []
         for row, (payload, length) in enumerate(zip(payloads, lengths, strict=True)):
             start = longest - length if self._padding == "left" else 0
             place = slice(start, start + length)
             tokens[row, place], mask[row, place], positions[:, row, place] = payload.tokens, 1, payload.positions
-            starts[row] = start
+            places.append(place)
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
-        with torch.inference_mode():
-            states = self._checkpoint.model(
-                input_ids=torch.from_numpy(tokens).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
-                use_cache=False,
-                **(self._visual(pictures) if pictures else {}),
-            ).last_hidden_state
-            means = []
-            for row, (payload, start) in enumerate(zip(payloads, starts.tolist(), strict=True)):
-                first, after = payload.pooled
-                means.append(states[row, start + first : start + after].float().mean(dim=0))
-            rows: FloatArray = torch.nn.functional.normalize(torch.stack(means), dim=1).cpu().numpy()
-        return rows
+        states = self._checkpoint.model(
+            input_ids=torch.from_numpy(tokens).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            position_ids=torch.from_numpy(positions).to(device),
+            use_cache=False,
+            **(self._visual(pictures) if pictures else {}),
+        ).last_hidden_state
+        return [states[row, place] for row, place in enumerate(places)]
 
     def _patches(self, image: Image) -> Patches:
         picture = self.resize(open_image(image, limits=self._limits), image)
@@ -261,7 +290,7 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
 def load_checkpoint(
     spec: Spec, *, device: str | None, models: Mapping[str, str], recipe: str, max_tokens: int
 ) -> Checkpoint:
-    """Load a model from its folder or the hub: float32, on CUDA bfloat16; scaled dot product attention; no remote code.
+    """Load a model from its folder or the hub: scaled dot product attention, no remote code, see `pick_dtype`.
 
     Args:
         spec: which model.
@@ -275,9 +304,8 @@ def load_checkpoint(
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
     chosen = pick_device(device)
-    folder = find_checkpoint(spec)
-    if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
-        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+    whole, adapter = split_adapter(spec)
+    folder = find_checkpoint(whole)
     kind = json_object(folder / _CONFIG).get("model_type")
     class_name = models.get(str(kind))
     if class_name is None:
@@ -285,12 +313,13 @@ def load_checkpoint(
             f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
         )
     pictures_file, pictures = picture_settings(folder)
-    model = load_model(folder, class_name, chosen)
+    model = load_model(folder, class_name, chosen, adapter)
     tokenizer = load_tokenizer(folder, max_tokens)
     vision = model.config.vision_config
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
     if image_token is None or image_token != model.config.image_token_id:
         raise ModelError(f"the tokenizer of {folder} does not know {IMAGE_TOKEN} as the model does: get it again")
+    files = [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file]
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
@@ -302,9 +331,7 @@ def load_checkpoint(
         mean=colours(pictures, "image_mean", pictures_file),
         std=colours(pictures, "image_std", pictures_file),
         # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
-        fingerprint=files_sha256(
-            [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file], recipe=recipe
-        ),
+        fingerprint=adapted_fingerprint(files_sha256(files, recipe=recipe), adapter),
         dim=model.config.get_text_config().hidden_size,
     )
 
@@ -312,82 +339,3 @@ def load_checkpoint(
 def engine_options(options: EngineOptions) -> EngineOptions:
     """The engine's options for prepared pictures of megabytes; the model runs in one lane, on all cores."""
     return replace(options, window=min(options.window, _WINDOW), lanes=1)
-
-
-def load_model(folder: Path, class_name: str, device: str) -> Any:
-    """A model of transformers without its head: float32, on CUDA bfloat16.
-
-    Args:
-        folder: of the checkpoint.
-        class_name: of the class in transformers, with the head.
-        device: a torch device.
-
-    Raises:
-        ModelError: it cannot be read or is not whole.
-    """
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    try:
-        model, report = getattr(transformers, class_name).from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
-    missing = {key for key in report["missing_keys"] if not key.startswith("lm_head.")}
-    lacking = sorted(missing | {key for key, *_ in report["mismatched_keys"]})
-    if lacking:
-        raise ModelError(f"{folder} lacks {len(lacking)} of the weights, {lacking[0]} among them: get it again")
-    # The class with the head reads every naming of the weights that was ever published; the one without does not.
-    return model.model.to(device).eval()
-
-
-def load_tokenizer(folder: Path, max_tokens: int | None) -> Tokenizer:
-    """`tokenizer.json` with its own post-processor, cutting after `max_tokens` if that is given.
-
-    Raises:
-        ModelError: the file is missing or cannot be read.
-    """
-    # Read as it is: transformers builds its own and would leave out a post-processor that appends a token.
-    from tokenizers import Tokenizer
-
-    path = folder / _TOKENIZER
-    json_object(path)
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise ModelError(f"{path} is not a tokenizer that can be read: get the checkpoint again") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    if max_tokens is not None:
-        tokenizer.enable_truncation(max_tokens)
-    return tokenizer
-
-
-def picture_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Which file describes the pictures, and how; transformers 5 saves it as a part of a larger one."""
-    inner = json_object(folder / _PROCESSOR, missing_ok=True).get("image_processor")
-    if isinstance(inner, dict):
-        return folder / _PROCESSOR, inner
-    return folder / _PICTURES, json_object(folder / _PICTURES)
-
-
-def colours(settings: Mapping[str, Any], key: str, path: Path) -> tuple[float, ...]:
-    """Three numbers, one a colour, of the picture settings that `path` holds.
-
-    Raises:
-        ModelError: they are not there.
-    """
-    values = settings.get(key)
-    if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, int | float) for value in values):
-        raise ModelError(f"{path} has no {key} of three numbers: get the checkpoint again")
-    return tuple(float(value) for value in values)

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.config import settings
-from mmseek.models.spec import parse_spec
+from mmseek.errors import SpecError
+from mmseek.models.device import usable_cores
+from mmseek.models.families import Family as _Family
+from mmseek.models.families import load_parsed, table
+from mmseek.models.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
-    from mmseek._types import Modality
-    from mmseek.protocols import Encoder
+    from mmseek.protocols import Encoder, MultiVectorEncoder
 
-__all__ = ["FAMILIES", "Family", "load_encoder"]
+__all__ = ["FAMILIES", "Family", "load_encoder", "load_multi_vector_encoder", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """What `mmseek models` shows of a family, and how it is loaded.
+class Family(_Family):
+    """A family of encoders. Its loader is called as
+    `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
 
     Args:
-        name: as written in specs.
-        summary: one line.
-        modalities: what it encodes.
         dim: length of its vectors; None if the model decides.
         licence: of the weights.
-        needs: what must be there besides mmseek itself, for people.
-        takes_instruction: whether an instruction changes its vectors.
-        loader: `module:function`, imported when it is loaded; called as
-            `load(spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> Encoder`.
+        multi_vector: whether it gives a vector for each token and so a `MultiVectorEncoder`.
     """
 
-    name: str
-    summary: str
-    modalities: tuple[Modality, ...]
     dim: int | None
     licence: str
-    needs: str
-    takes_instruction: bool
-    loader: str
+    multi_vector: bool = False
 
 
 _ROWS = (
@@ -57,7 +48,7 @@ _ROWS = (
     ),
     Family(
         name="clip",
-        summary="clip:MODEL, any CLIP: for both together the sum of the text's and the picture's vector",
+        summary="clip:MODEL, any CLIP, open_clip's names too: for both together the sum of their vectors",
         modalities=("text", "image", "image,text"),
         dim=None,
         licence="the checkpoint's own",
@@ -175,43 +166,154 @@ _ROWS = (
         takes_instruction=False,
         loader="mmseek.embed.notellm2:load",
     ),
+    Family(
+        name="colqwen2",
+        summary="colqwen2:MODEL, ColQwen2: a vector for each token of a page's picture or a text, compared by MaxSim",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a whole (merged) ColQwen2 checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.colqwen2:load",
+        multi_vector=True,
+    ),
+    Family(
+        name="colpali",
+        summary="colpali:MODEL, ColPali on PaliGemma: a vector for each token of a page's picture or a text",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a whole (merged) ColPali checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.colpali:load",
+        multi_vector=True,
+    ),
+    Family(
+        name="biqwen2",
+        summary="biqwen2:MODEL, BiQwen2: the single-vector sibling of ColQwen2, for pages' pictures and texts",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a whole (merged) BiQwen2 checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.biqwen2:load",
+    ),
+    Family(
+        name="uniir-clip-ff",
+        summary="uniir-clip-ff:MODEL, UniIR's CLIP with feature fusion: follows instructions",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a UniIR CLIP-FF with safetensors weights; docs/encoders.md converts the published",
+        takes_instruction=True,
+        loader="mmseek.embed.uniir_clip_ff:load",
+    ),
+    Family(
+        name="bge-vl",
+        summary="bge-vl:MODEL, BGE-VL on CLIP (base, large): for both together the sum of the raw vectors",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a BGE-VL-base or BGE-VL-large checkpoint with safetensors weights",
+        takes_instruction=False,
+        loader="mmseek.embed.bge_vl:load",
+    ),
 )
 
-FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({family.name: family for family in _ROWS})
+FAMILIES: Final[Mapping[str, Family]] = table(*_ROWS)
 
 
-def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
-    """Load an encoder by its spec, `family` or `family:model[@revision]`.
+def load_encoder(
+    spec: str = "mini", *, device: str | None = None, precision: str | None = None, cache: bool = False
+) -> Encoder:
+    """Load an encoder by its spec, `family` or `family:model[@revision][#adapter]`.
 
     Args:
         spec: see `FAMILIES` for the families.
-        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`; without it, the setting MMSEEK_DEVICE.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`; without it, the setting MMSEEK_DEVICE. Several with commas
+            between, `cuda:0,cuda:1`, make one copy each, which share the work.
+        precision: `float32`, `bfloat16`, `float16`, or by the device: bfloat16 on CUDA where the family can, float32
+            elsewhere. The fingerprint does not name it.
+        cache: keep vectors in the folder MMSEEK_CACHE_DIR, up to MMSEEK_EMBEDDING_CACHE_BYTES, and take them from
+            there.
 
     Raises:
         SpecError: nothing answers to the spec.
         ModelError: the weights are missing or are others than expected.
         MissingExtra: the family needs a part that is not installed.
-        ConfigError: the device is not on this machine.
+        ConfigError: the device is not on this machine, or the family cannot run in the precision.
     """
-    parsed = parse_spec(spec, FAMILIES)
+    parsed = _resolved(spec)
+    if FAMILIES[parsed.family].multi_vector:
+        raise SpecError(
+            f"{spec} gives a vector for each token and this needs one an item: use it with `mmseek embed` or as "
+            f"--rerank late-interaction:{spec}, and a single-vector family such as biqwen2 here"
+        )
     # Imported here because numpy and PIL come with them, and a table of families needs neither.
+    from mmseek.models.device import asked_precision
+
+    devices: list[str | None] = [None] if device is None else [name.strip() for name in device.split(",")]
+    with asked_precision(precision, f"the family {parsed.family}"):
+        loaded: list[Encoder] = [_load(parsed, name) for name in devices]
+    encoder = loaded[0]
+    if len(loaded) > 1:
+        from mmseek.embed.replicas import ReplicatedEncoder
+
+        encoder = ReplicatedEncoder(loaded)
+    return _remembering(encoder, devices, precision) if cache else encoder
+
+
+def load_multi_vector_encoder(spec: str, *, device: str | None = None) -> MultiVectorEncoder:
+    """Load an encoder that gives a vector for each token, such as `colqwen2:MODEL`.
+
+    Raises:
+        SpecError: nothing answers to the spec, or its family gives one vector an item.
+        MmseekError: otherwise as `load_encoder`.
+    """
+    parsed = _resolved(spec)
+    if not FAMILIES[parsed.family].multi_vector:
+        families = ", ".join(name for name, family in FAMILIES.items() if family.multi_vector)
+        raise SpecError(f"{spec} gives one vector an item and this needs one for each token: use one of {families}")
+    encoder: MultiVectorEncoder = _load(parsed, device)
+    return encoder
+
+
+def _resolved(spec: str) -> Spec:
+    """The parsed spec; that of `auto:MODEL` is the one that it stands for."""
+    parsed = parse_spec(spec, FAMILIES)
+    if parsed.family != "auto":
+        return parsed
+    from mmseek.embed.detect import resolve
+
+    return resolve(parsed)[0]
+
+
+def _load(spec: Spec, device: str | None) -> Any:
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 
-    module, _, function = FAMILIES[parsed.family].loader.partition(":")
     current = settings()
-    encoder: Encoder = getattr(import_module(module), function)(
-        parsed,
+    return load_parsed(
+        spec,
+        FAMILIES,
         device=device,
         limits=MediaLimits.from_settings(current),
         options=EngineOptions(workers=current.threads or usable_cores()),
     )
-    return encoder
 
 
-def usable_cores() -> int:
-    """How many cores this process may use, at most 8: more threads than that do not speed up decoding one stream."""
-    import os
+def _remembering(encoder: Encoder, devices: list[str | None], precision: str | None) -> Encoder:
+    from mmseek.embed.cache_file import CacheFile
+    from mmseek.embed.cached import CACHE_NAME, CachedEncoder
+    from mmseek.media import MediaLimits
+    from mmseek.models.device import pick_device
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8)
+    current = settings()
+    # Devices of one kind give the same vectors up to the last bits, and numbers of devices change.
+    kinds = sorted({pick_device(device).partition(":")[0] for device in devices})
+    return CachedEncoder(
+        encoder,
+        CacheFile(current.cache_dir / CACHE_NAME, max_bytes=int(current.embedding_cache_bytes)),
+        variant=f"{' '.join(kinds)} {precision or 'auto'}",
+        limits=MediaLimits.from_settings(current),
+    )

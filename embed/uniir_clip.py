@@ -22,10 +22,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from mmseek._types import EncodeRequest
-from mmseek.embed.clip_encoder import IMAGE, TEXT, ClipTowerEncoder
+from mmseek.embed.clip_encoder import ClipTowerEncoder, raw_sum
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.media import MediaLimits
 from mmseek.models.spec import Spec
@@ -33,7 +31,7 @@ from mmseek.models.spec import Spec
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
-__all__ = ["UniirClipEncoder", "clean_text", "load", "render_text"]
+__all__ = ["UniirClipEncoder", "clean_text", "load", "render_text", "rendered"]
 
 # To be raised by any change that gives other vectors from the same weights.
 _VERSION: Final = 1
@@ -54,20 +52,19 @@ class UniirClipEncoder(ClipTowerEncoder):
 
     def render(self, request: EncodeRequest) -> str:
         """The text as the tokenizer takes it."""
-        instruction = request.instruction if request.role == "query" else None
-        text = render_text(request.content.text, instruction)
-        # Both as OpenAI's tokenizer does; the entities twice, as there.
-        return html.unescape(html.unescape(text.translate(_PLAIN)))
+        return rendered(request)
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
         """The sum that the module describes; not normalised."""
         del request
-        total = np.zeros(self.identity.dim)
-        for kind in (TEXT, IMAGE):
-            chosen = [vector for unit, vector in zip(units, vectors, strict=True) if unit.kind == kind]
-            if chosen:
-                total += np.mean(chosen, axis=0)
-        return total.astype(np.float32)
+        return raw_sum(units, vectors)
+
+
+def rendered(request: EncodeRequest) -> str:
+    """The text of a request, with a query's instruction, as the tokenizer takes it."""
+    text = render_text(request.content.text, request.instruction if request.role == "query" else None)
+    # Both as OpenAI's tokenizer does; the entities twice, as there.
+    return html.unescape(html.unescape(text.translate(_PLAIN)))
 
 
 def render_text(text: str, instruction: str | None = None) -> str:

@@ -4,7 +4,16 @@
 """
 
 from mmseek.evaluation.dataset import Dataset, EvalQuery, load_dataset
-from mmseek.evaluation.report import EvalReport, GroupResult, Problem
+from mmseek.evaluation.report import EvalReport, GroupResult, Problem, RerankedResult
 from mmseek.evaluation.runner import evaluate
 
-__all__ = ["Dataset", "EvalQuery", "EvalReport", "GroupResult", "Problem", "evaluate", "load_dataset"]
+__all__ = [
+    "Dataset",
+    "EvalQuery",
+    "EvalReport",
+    "GroupResult",
+    "Problem",
+    "RerankedResult",
+    "evaluate",
+    "load_dataset",
+]

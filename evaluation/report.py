@@ -55,6 +55,38 @@ class GroupResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankedResult:
+    """The same queries in a reranker's order, to be read beside the order that it was given.
+
+    Args:
+        reranker, fingerprint: its identity.
+        depth: how many of each ranking it ordered.
+        overall, by_task: as in `EvalReport`.
+        gain: of each metric the mean difference to the order before, and its 95 % bootstrap interval: mean, low, high.
+        warnings: as in `EvalReport`.
+    """
+
+    reranker: str
+    fingerprint: str
+    depth: int
+    overall: GroupResult
+    by_task: Mapping[str, GroupResult]
+    gain: Mapping[str, tuple[float, float, float]]
+    warnings: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields under their names; a gain is `[mean, low, high]`."""
+        return {
+            "reranker": self.reranker,
+            "fingerprint": self.fingerprint,
+            "depth": self.depth,
+            **self.overall.to_json(),
+            "gain": {name: list(values) for name, values in self.gain.items()},
+            "by_task": {task: group.to_json() for task, group in self.by_task.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class EvalReport:
     """How well an encoder finds what a dataset calls relevant.
 
@@ -70,6 +102,7 @@ class EvalReport:
         skipped_queries: not evaluated, because the dataset does not give what is needed.
         failed_queries: evaluated with a score of zero, because they could not be encoded.
         failed_corpus: documents that could not be read or encoded; they are never found.
+        reranked: the same in a reranker's order, if there was one; all else is without it.
     """
 
     dataset: str
@@ -83,6 +116,7 @@ class EvalReport:
     skipped_queries: Sequence[Problem]
     failed_queries: Sequence[Problem]
     failed_corpus: Sequence[Problem]
+    reranked: RerankedResult | None = None
 
     @property
     def n_queries(self) -> int:
@@ -106,6 +140,7 @@ class EvalReport:
             "n_documents": self.n_documents,
             **self.overall.to_json(),
             "by_task": {task: group.to_json() for task, group in self.by_task.items()},
+            **({} if self.reranked is None else {"reranked": self.reranked.to_json()}),
             "warnings": list(self.warnings),
             "skipped": {"queries": [problem.to_json() for problem in self.skipped_queries]},
             "failed": {

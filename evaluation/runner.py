@@ -15,13 +15,14 @@ from mmseek.errors import DatasetError, EncodeError, InputError
 from mmseek.evaluation import metrics
 from mmseek.evaluation.dataset import Dataset, EvalQuery, load_dataset
 from mmseek.evaluation.ranking import Pool, Ranked, rank
-from mmseek.evaluation.report import EvalReport, GroupResult, Problem, counted, naming
+from mmseek.evaluation.report import EvalReport, GroupResult, Problem, RerankedResult, counted, naming
+from mmseek.evaluation.reranking import Rankings, score_candidates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmseek._types import Encoded, FloatArray
-    from mmseek.protocols import Encoder
+    from mmseek.protocols import Encoder, Reranker
 
 # Called with what is being done ("queries", "corpus", "ranking"), how many are done, and of how many.
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -35,6 +36,8 @@ def evaluate(
     *,
     split: str | None = None,
     k: int = 100,
+    reranker: Reranker | None = None,
+    rerank_depth: int = 50,
     on_progress: Progress | None = None,
 ) -> EvalReport:
     """Measure how well an encoder finds what a dataset calls relevant.
@@ -47,6 +50,8 @@ def evaluate(
         encoder: its vectors are taken as they are.
         split: `test` if a folder is given without one; a loaded dataset has its own.
         k: depth of the ranking; metrics that look deeper are left out.
+        reranker: orders the first of each ranking anew; the report has both orders.
+        rerank_depth: how many it orders.
         on_progress: called after each item.
 
     Raises:
@@ -65,8 +70,10 @@ def evaluate(
         # The last failure: lines that could not be read come first, and what the encoder refused after them.
         reason = corpus.failed[-1].reason if corpus.failed else "it is empty"
         raise EncodeError(f"no document of {data.path / 'corpus.jsonl'} could be encoded: {reason}")
-    evidence = _rank_all(data, queries, corpus, k, tell)
+    found = _rank_all(data, queries, corpus, k, tell)
+    evidence = _evidence(data, corpus, found)
     names = [metric for metric in metrics.METRICS if metrics.cutoff(metric) <= k]
+    again = None if reranker is None else _reranked(data, corpus, found, evidence, reranker, rerank_depth, names, tell)
     return EvalReport(
         dataset=data.name,
         split=data.split,
@@ -75,11 +82,61 @@ def evaluate(
         n_documents=len(corpus.ids),
         overall=evidence.summary(names, np.arange(len(data.queries))),
         by_task={task: evidence.summary(names, rows) for task, rows in _tasks(data.queries).items()},
-        warnings=[*data.warnings, *_failure_warnings(data, queries, corpus)],
+        warnings=[*data.warnings, *_failure_warnings(data, queries, corpus), *(again.warnings if again else ())],
         skipped_queries=data.skipped,
         failed_queries=queries.failed,
         failed_corpus=corpus.failed,
+        reranked=again,
     )
+
+
+def _reranked(
+    data: Dataset,
+    corpus: Encodings,
+    found: dict[str, Ranked],
+    before: _Evidence,
+    reranker: Reranker,
+    depth: int,
+    names: Sequence[str],
+    tell: Progress,
+) -> RerankedResult:
+    """The same metrics in the reranker's order, and how much each query gains."""
+    judged = score_candidates(
+        data, corpus.ids, {name: each.rows for name, each in found.items()}, reranker, depth, tell
+    )
+    after = _evidence(
+        data,
+        corpus,
+        {name: Ranked(judged[name].order(ranked.rows), ranked.tied) for name, ranked in found.items()},
+    )
+    everything = np.arange(len(data.queries))
+    columns = [metrics.METRICS.index(name) for name in names]
+    gain = (after.values - before.values)[:, columns]
+    low, high = metrics.bootstrap(gain)
+    unscored = sum(each.unscored for each in judged.values())
+    return RerankedResult(
+        reranker=reranker.identity.spec,
+        fingerprint=reranker.identity.fingerprint,
+        depth=depth,
+        overall=after.summary(names, everything),
+        by_task={task: after.summary(names, rows) for task, rows in _tasks(data.queries).items()},
+        gain=dict(zip(names, zip(gain.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True), strict=True)),
+        warnings=[f"{counted(unscored, 'pair')} could not be scored and came last"] if unscored else [],
+    )
+
+
+def rank_by(dataset: Dataset, encoder: Encoder, depth: int, on_progress: Progress | None = None) -> Rankings:
+    """The ids of the corpus, and the first rows of every query's ranking, for what is made of rankings.
+
+    Raises:
+        EncodeError: no document could be encoded.
+    """
+    tell = on_progress or _tell_nobody
+    queries, corpus = _encode_queries(dataset.queries, encoder, tell), _encode_corpus(dataset, encoder, tell)
+    if not corpus.ids:
+        raise EncodeError(f"no document of {dataset.path / 'corpus.jsonl'} could be encoded")
+    found = _rank_all(dataset, queries, corpus, depth, tell)
+    return Rankings(corpus.ids, {name: ranked.rows for name, ranked in found.items()})
 
 
 def _loaded(dataset: Dataset | Path | str, split: str | None) -> Dataset:
@@ -95,7 +152,7 @@ def _tell_nobody(_stage: str, _done: int, _total: int) -> None:
 
 
 @dataclass(slots=True)
-class _Encodings:
+class Encodings:
     """Vectors (n, dim) of what could be encoded, under their ids in order, and what could not."""
 
     ids: list[str]
@@ -103,12 +160,12 @@ class _Encodings:
     failed: list[Problem] = field(default_factory=list)
 
 
-def _encode_queries(queries: Sequence[EvalQuery], encoder: Encoder, tell: Progress) -> _Encodings:
+def _encode_queries(queries: Sequence[EvalQuery], encoder: Encoder, tell: Progress) -> Encodings:
     requests = ((query.id, EncodeRequest(query.content, "query", query.instruction)) for query in queries)
     return _encode(requests, encoder, len(queries), "queries", tell, [])
 
 
-def _encode_corpus(data: Dataset, encoder: Encoder, tell: Progress) -> _Encodings:
+def _encode_corpus(data: Dataset, encoder: Encoder, tell: Progress) -> Encodings:
     unreadable: list[Problem] = []
 
     def requests() -> Iterator[tuple[str, EncodeRequest]]:
@@ -128,7 +185,7 @@ def _encode(
     stage: str,
     tell: Progress,
     unreadable: list[Problem],
-) -> _Encodings:
+) -> Encodings:
     """Stream through the encoder; `unreadable` is filled by `requests` while it runs and comes first in `failed`."""
     dim = encoder.identity.dim
     vectors = np.empty((total, dim), dtype=np.float32)
@@ -156,7 +213,7 @@ def _encode(
         tell(stage, len(ids) + len(failed) + len(unreadable), total)
     if waiting:
         raise EncodeError(f"encoder {encoder.identity.spec} gave no outcome for {len(waiting)} items of the {stage}")
-    return _Encodings(ids, vectors[: len(ids)], [*unreadable, *failed])
+    return Encodings(ids, vectors[: len(ids)], [*unreadable, *failed])
 
 
 def _usable(outcome: Encoded, dim: int, spec: str) -> FloatArray | str:
@@ -194,18 +251,25 @@ class _Evidence:
         )
 
 
-def _rank_all(data: Dataset, queries: _Encodings, corpus: _Encodings, k: int, tell: Progress) -> _Evidence:
+def _rank_all(data: Dataset, queries: Encodings, corpus: Encodings, k: int, tell: Progress) -> dict[str, Ranked]:
+    """The ranking of every query that could be encoded, by its id."""
     row_of = {document_id: row for row, document_id in enumerate(corpus.ids)}
-    all_pools = {query.id: _pool(query, data, row_of) for query in data.queries}
+    pools = {query.id: _pool(query, data, row_of) for query in data.queries}
     found: dict[str, Ranked] = {}
-    ranking = rank(queries.vectors, corpus.vectors, [all_pools[query_id] for query_id in queries.ids], k)
+    ranking = rank(queries.vectors, corpus.vectors, [pools[query_id] for query_id in queries.ids], k)
     for query_id, ranked in zip(queries.ids, ranking, strict=True):
         found[query_id] = ranked
         tell("ranking", len(found), len(queries.ids))
+    return found
+
+
+def _evidence(data: Dataset, corpus: Encodings, found: dict[str, Ranked]) -> _Evidence:
+    """What the metrics are made of; a query without a ranking has found nothing."""
+    row_of = {document_id: row for row, document_id in enumerate(corpus.ids)}
     nothing = Ranked(np.empty(0, dtype=np.int64), tied=False)
     runs = [found.get(query.id, nothing) for query in data.queries]
     judged = [_judged(query.id, data, row_of) for query in data.queries]
-    pools = [all_pools[query.id] for query in data.queries]
+    pools = [_pool(query, data, row_of) for query in data.queries]
     grades = [grade for _, grade in judged]
     present = [(rows >= 0) & pool.holds(rows) for (rows, _), pool in zip(judged, pools, strict=True)]
     return _Evidence(
@@ -246,7 +310,7 @@ def _tasks(queries: Sequence[EvalQuery]) -> dict[str, NDArray[np.int64]]:
     return {task: np.array(groups[task], dtype=np.int64) for task in sorted(groups)}
 
 
-def _failure_warnings(data: Dataset, queries: _Encodings, corpus: _Encodings) -> Iterator[str]:
+def _failure_warnings(data: Dataset, queries: Encodings, corpus: Encodings) -> Iterator[str]:
     if queries.failed:
         many = counted(
             len(queries.failed), "query could not be encoded and scores", "queries could not be encoded and score"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,14 @@ _SIGNATURES = (
     (b"II*\x00", "tif"),
     (b"MM\x00*", "tif"),
 )
+
+
+_NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}\.[a-z]{{3,4}}")
+
+
+def is_asset_name(name: object) -> bool:
+    """Whether a path inside a collection, with forward slashes, is that of a kept picture."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def asset_name(data: bytes) -> str:
@@ -39,6 +48,10 @@ class AssetStore:
 
     def path(self, name: str) -> Path:
         return self._root / PurePosixPath(name)
+
+    def keeps(self, path: Path) -> bool:
+        """Whether a picture's path is one of this store."""
+        return path.is_relative_to(self._root / FOLDER)
 
     def put(self, pictures: Iterable[bytes]) -> None:
         """Keep pictures; durable on return. A file that is there and whole is left alone.

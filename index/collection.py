@@ -14,25 +14,24 @@ import sqlite3
 import threading
 from collections.abc import Collection as Container
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
+from mmseek._stored import StoredBatch
 from mmseek._types import Document, EncoderIdentity, Hit
-from mmseek.errors import CollectionError, CorruptCollection, InputError
+from mmseek.errors import CollectionError, CorruptCollection
 from mmseek.index import codec
 from mmseek.index.ann.files import AnnFolder
 from mmseek.index.ann.info import describe
 from mmseek.index.ann.keeper import AnnKeeper
 from mmseek.index.assets import AssetStore
 from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
+from mmseek.index.compaction import copy_living, drop_unused_pictures
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
-from mmseek.index.export import export_snapshot
 from mmseek.index.filter_cache import FilterCache
 from mmseek.index.filter_sql import restrict
 from mmseek.index.head import Head, read_head, write_head
@@ -41,13 +40,13 @@ from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
 from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
+from mmseek.index.stream import stored_batches, vectors_of
 from mmseek.index.verify import Parts, verify
-from mmseek.index.view import IndexFactory, VectorView, exact_index, read_vectors
-from mmseek.protocols import CollectionInfo, StoredBatch, VerifyReport
+from mmseek.index.view import IndexFactory, VectorView, exact_index
+from mmseek.protocols import CollectionInfo, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
-    from mmseek.protocols import RowArray
 
 
 class LocalCollection:
@@ -91,6 +90,16 @@ class LocalCollection:
             except BaseException:
                 self._connections.close()
                 raise
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it says of itself."""
+        return self._manifest
 
     @property
     def encoder(self) -> EncoderIdentity:
@@ -152,11 +161,28 @@ class LocalCollection:
                 yield codec.decode(record, self._assets)
 
     def export(self, batch: int = 256) -> Iterator[StoredBatch]:
-        """All documents with vectors and digests, in the order of storing, as they were when the iteration began."""
-        if batch < 1:
-            raise InputError(f"a batch has at least 1 document, not {batch}")
-        with self._connections.lend() as connection, reading(connection) as snapshot:
-            yield from export_snapshot(snapshot, self._segments, self._assets, batch)
+        """All documents with their vectors, as they were when the iteration began; a compaction does not disturb it."""
+        with self.pinned() as (snapshot, segments):
+            yield from stored_batches(snapshot, segments, self._assets, batch)
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        with self.pinned() as (snapshot, segments):
+            return vectors_of(snapshot, segments, id_list(ids))
+
+    @contextmanager
+    def pinned(self) -> Iterator[tuple[Snapshot, Segments]]:
+        """One state of the ledger with its vector files held open, so that no compaction takes them away."""
+        with self._connections.lend() as connection:
+            for last in (False, False, True):
+                with reading(connection) as snapshot, ExitStack() as held:
+                    try:
+                        segments = held.enter_context(self._segments.pinned(snapshot.used()))
+                    except CorruptCollection:
+                        if last:
+                            raise
+                        continue  # a compaction came between the two: the next state has other files
+                    yield snapshot, segments
+                    return
 
     def search(
         self,
@@ -200,8 +226,20 @@ class LocalCollection:
         return self._hits(best, records, "lexical")
 
     def verify(self) -> VerifyReport:
-        report = verify(Parts(self._folder, self._manifest, self._connections, self._segments, self._assets))
+        report = verify(self.parts)
         return replace(report, problems=(*report.problems, *self._ann.folder.problems()))
+
+    @property
+    def parts(self) -> Parts:
+        """Of what it consists, for those who check and mend it."""
+        return Parts(self._folder, self._manifest, self._connections, self._segments, self._assets)
+
+    def rebuild_words(self) -> None:
+        """Build the index of words anew from the documents."""
+        with self._writing, self._connections.lend() as connection:
+            self._check_writer()
+            with self._transaction(connection) as (transaction, _):
+                transaction.rebuild_words()
 
     def compact(self) -> int:
         """Give the space of replaced and deleted documents back to the disk; returns how many vectors were dropped.
@@ -216,17 +254,22 @@ class LocalCollection:
             self._check_writer()
             with reading(connection) as snapshot:
                 dropped, used = snapshot.count_dead(), snapshot.used()
-                if dropped:
-                    rows, blocks = self._copy_living(snapshot)
+                first = self._tail[0] + 1
             if dropped:
-                with self._transaction(connection) as (transaction, _):
-                    transaction.replace_vectors(blocks, rows)
-                self._tail = (blocks[-1].segment, blocks[-1].start + blocks[-1].rows) if blocks else self._tail
+                try:
+                    with reading(connection) as snapshot:
+                        rows, blocks = copy_living(snapshot, self._segments, first)
+                    with self._transaction(connection) as (transaction, _):
+                        transaction.replace_vectors(blocks, rows)
+                except BaseException:
+                    self._tail = (max(self._segments.existing(), default=0) + 1, 0)
+                    raise
+                self._tail = (blocks[-1].segment, blocks[-1].start + blocks[-1].rows) if blocks else (first, 0)
                 self._segments.remove(used)
                 with suppress(sqlite3.OperationalError):  # all is done; the ledger file just stays as large as it was
                     connection.execute("VACUUM")
                     empty_log(connection)
-            self._drop_unused_pictures(connection)
+            drop_unused_pictures(connection, self._assets)
         self._ann.moved()
         return dropped
 
@@ -292,31 +335,6 @@ class LocalCollection:
             if not has_words:
                 with self._transaction(connection) as (transaction, _):
                     transaction.rebuild_words()
-
-    def _copy_living(self, snapshot: Snapshot) -> tuple[RowArray, list[Block]]:
-        """Write all living vectors once more, into new segments: their rows and the new blocks, in one order."""
-        for block in snapshot.blocks():
-            if not self._segments.is_sound(block):
-                raise CorruptCollection(f"{self._segments.path(block.segment)} is damaged: see `mmseek verify`")
-        segment, start = self._tail[0] + 1, 0
-        numbers: list[RowArray] = [np.empty(0, dtype=np.int64)]
-        blocks: list[Block] = []
-        self._tail = (segment, 0)
-        for rows, vectors in read_vectors(snapshot, self._segments):
-            if self._segments.is_full(start, len(vectors)):
-                segment, start = segment + 1, 0
-            blocks.append(self._segments.append(segment, start, vectors))
-            numbers.append(rows)
-            start += len(vectors)
-            self._tail = (segment + 1, 0)  # should this fail, what it wrote is left for the next writer to remove
-        return np.concatenate(numbers), blocks
-
-    def _drop_unused_pictures(self, connection: sqlite3.Connection) -> None:
-        with reading(connection) as snapshot:
-            used = {name for record in snapshot.all_records() for name in codec.asset_names(record.item)}
-        for name in self._assets.names():
-            if name not in used:
-                self._assets.remove(name)
 
     def _flush_log(self) -> int | None:
         """Bring the log into the ledger file; the generation it is then at, or None where a reader is in the way."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmseek._types import Content, Document, Image
-from mmseek.errors import CollectionError, CollectionExists, CorruptCollection, EncoderMismatch, InputError
-from mmseek.index.assets import asset_name
-from mmseek.protocols import Collection, StoredBatch
+from mmseek._stored import StoredBatch
+from mmseek._types import Document
+from mmseek.errors import CollectionExists, CorruptCollection, EncoderMismatch, InputError
+from mmseek.protocols import Collection
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
-
-_KEPT = re.compile(r"assets/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class CopyReport:
 
 @dataclass(frozen=True, slots=True)
 class _One:
-    """A document as it is stored; its kept pictures as bytes, so that it may be stored anywhere."""
+    """A document as it is stored, so that it may be stored anywhere."""
 
     document: Document
     vector: FloatArray
@@ -117,24 +114,7 @@ def _compare(source: Collection, target: Collection, place: str, size: int) -> N
 def _each(batches: Iterator[StoredBatch]) -> Iterator[_One]:
     for batch in batches:
         for document, vector, digest in zip(batch.documents, batch.vectors, batch.digests, strict=True):
-            yield _One(_portable(document), vector, digest)
-
-
-def _portable(document: Document) -> Document:
-    """The document with the bytes of the pictures that its collection keeps, instead of their places in it."""
-    parts = tuple(_bytes_of(part) if isinstance(part, Image) else part for part in document.content.parts)
-    return replace(document, content=Content(parts))
-
-
-def _bytes_of(picture: Image) -> Image:
-    if picture.path is None or not _KEPT.search(picture.path.as_posix()):
-        return picture
-    try:
-        data = picture.path.read_bytes()
-    except OSError as error:
-        raise CollectionError(f"{picture.path} cannot be read ({error.strerror}): see `mmseek verify`") from error
-    # A file of the user's own that merely stands in such a place stays a file.
-    return Image(data=data) if asset_name(data).endswith(picture.path.name) else picture
+            yield _One(document, vector, digest)
 
 
 def _batches(ones: Iterator[_One], size: int) -> Iterator[Sequence[_One]]:

@@ -126,6 +126,14 @@ class Snapshot:
         """Places of living vectors with row numbers over `after`: arrays (n, 3) of row, segment, position."""
         return self._places("SELECT row, segment, position FROM vectors WHERE row > ? AND died IS NULL", after)
 
+    def places_of(self, ids: Iterable[str]) -> list[tuple[str, int, int]]:
+        """Where the vectors of these ids stand: id, segment, position."""
+        sql = """
+            SELECT id, segment, position FROM documents JOIN vectors USING (row)
+            WHERE died IS NULL AND id IN (SELECT value FROM json_each(?))
+        """
+        return self.sql.execute(sql, (json.dumps(list(ids)),)).fetchall()
+
     def died(self, after: int) -> RowArray:
         """Rows that died in generations over `after`."""
         found = self.sql.execute("SELECT row FROM vectors WHERE died > ?", (after,))

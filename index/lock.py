@@ -39,14 +39,28 @@ class WriterLock:
             raise CollectionLocked(
                 f"{folder} is being written by {holder}: wait until it has ended, or write to another collection"
             ) from None
-        os.ftruncate(self._fd, 0)
-        write_all(self._fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        try:
+            os.ftruncate(self._fd, 0)
+            write_all(self._fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        except OSError:
+            os.close(self._fd)  # on a full disk nobody is to be locked out by a writer that never was
+            raise
 
     def release(self) -> None:
         """Give the right back; the file stays, since removing it would race with the next writer."""
         os.ftruncate(self._fd, 0)
         unlock(self._fd)
         os.close(self._fd)
+
+
+class BorrowedLock(WriterLock):
+    """The right to write to a folder that the caller holds already, and will give back itself."""
+
+    def __init__(self) -> None:
+        """Nothing is locked."""
+
+    def release(self) -> None:
+        """Nothing is given back."""
 
 
 if sys.platform == "win32":

@@ -67,6 +67,12 @@ def read_manifest(folder: Path) -> Manifest:
         raise NotACollection(f"{folder} is a file, not a collection: give the folder of a collection") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk") from error
+    return parse_manifest(raw, folder)
+
+
+def parse_manifest(raw: bytes, folder: Path) -> Manifest:
+    """A manifest from its bytes; errors as in `read_manifest`."""
+    path = folder / NAME
     try:
         return _parse(json.loads(raw.decode()), folder)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -11,6 +12,7 @@ from typing import Literal, TypeAlias
 from mmseek._types import EncoderIdentity
 from mmseek.errors import CollectionExists, CorruptCollection, EncoderMismatch, InputError, NotACollection, SpecError
 from mmseek.index import assets, connections, ledger, lock, manifest, segments
+from mmseek.index.aliases import resolve_alias
 from mmseek.index.collection import LocalCollection
 from mmseek.index.durable import make_folder, storage_errors, sync_folder
 from mmseek.index.head import NAME as HEAD_NAME
@@ -55,7 +57,7 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
         raise InputError(f"a collection is opened to read, write or create, not to {mode!r}")
     if is_qdrant(location):
         return open_qdrant(str(location), mode=mode, encoder=encoder)
-    folder = _folder(location)
+    folder = folder_of(location)
     if mode == "read":
         found = manifest.read_manifest(folder)
         _check_encoder(folder, found, encoder)
@@ -77,8 +79,19 @@ def verify_collection(location: str | Path) -> VerifyReport:
     Raises:
         NotACollection, FormatTooNew, StorageError: there is nothing that could be checked.
     """
+    if not is_qdrant(location):
+        return verify_folder(folder_of(location))
+    return _verified(lambda: open_qdrant(str(location), mode="read", encoder=None))
+
+
+def verify_folder(folder: Path) -> VerifyReport:
+    """Check the collection in a folder; errors as in `verify_collection`."""
+    return _verified(lambda: LocalCollection(folder, manifest.read_manifest(folder)))
+
+
+def _verified(opened: Callable[[], Collection]) -> VerifyReport:
     try:
-        collection = open_collection(location)
+        collection = opened()
     except CorruptCollection as error:
         return VerifyReport(0, 0, (str(error),))
     with closing(collection):
@@ -92,7 +105,9 @@ def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> L
     try:
         # Looked at again: another writer may have made it before we had the lock.
         if not _is_collection(folder) and encoder is not None:
-            _make(folder, encoder)
+            if encoder.dim < 1:
+                raise InputError(f"an encoder's vectors have at least one dimension, not {encoder.dim}")
+            make_empty(folder, manifest.Manifest(encoder, ledger.now()))
         elif mode == "create":
             raise CollectionExists(f"{folder} is a collection already: choose another folder, or index into it")
         found = manifest.read_manifest(folder)
@@ -103,10 +118,8 @@ def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> L
         raise
 
 
-def _make(folder: Path, encoder: EncoderIdentity) -> None:
-    """The manifest is written last: a folder without one holds nothing."""
-    if encoder.dim < 1:
-        raise InputError(f"an encoder's vectors have at least one dimension, not {encoder.dim}")
+def make_empty(folder: Path, made: manifest.Manifest) -> None:
+    """Make a folder a collection without documents. The manifest is written last: without one it holds nothing."""
     database = folder / connections.NAME
     with storage_errors(folder), connections.sqlite_errors(database):
         for leftover in folder.glob(connections.NAME + "*"):
@@ -114,24 +127,32 @@ def _make(folder: Path, encoder: EncoderIdentity) -> None:
         connection = sqlite3.connect(database, isolation_level=None)
         try:
             ledger.create_schema(connection)
+            connection.execute("INSERT INTO meta VALUES ('manifest', ?)", (made.to_bytes().decode(),))
         finally:
             connection.close()
         make_folder(folder / segments.FOLDER)
         make_folder(folder / assets.FOLDER)
         sync_folder(folder)
         write_head(folder, Head(0), durable=True)
-        manifest.write_manifest(folder, manifest.Manifest(encoder, ledger.now()))
+        manifest.write_manifest(folder, made)
 
 
-def _folder(location: str | Path) -> Path:
+def folder_of(location: str | Path) -> Path:
+    """The folder that a location names, directly or by an alias.
+
+    Raises:
+        SpecError, InputError: it names none.
+    """
     scheme = re.match(r"([a-z][a-z0-9+.-]*)://", str(location))
     if scheme:
         raise SpecError(
             f"no kind of collection answers to {scheme[1]}://: give the path of a folder, or qdrant://HOST:PORT/NAME"
         )
+    if is_qdrant(location):
+        raise SpecError(f"{location} is in Qdrant, and this works on a collection in a folder: see `mmseek copy`")
     if not str(location).strip():
         raise InputError("the location of the collection is empty: give the path of a folder")
-    folder = Path(location).absolute()
+    folder = resolve_alias(Path(location).absolute())
     if (folder / "qdrant-edge.json").exists():
         raise NotACollection(f"{location} is a collection of Qdrant's engine: write qdrant-edge:{location}")
     return folder

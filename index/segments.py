@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,14 @@ FOLDER = "vectors"
 SEGMENT_BYTES = 256 * 2**20
 _READ_BYTES = 4 * 2**20
 _SUFFIX = ".f32"
+
+
+_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}{re.escape(_SUFFIX)}")
+
+
+def is_segment_name(name: str) -> bool:
+    """Whether a path inside a collection, with forward slashes, is that of a vector file."""
+    return _NAME.fullmatch(name) is not None
 
 
 class Block(NamedTuple):
@@ -111,6 +120,19 @@ class Segments:
                 pass
 
     @contextmanager
+    def pinned(self, used: Mapping[int, int]) -> Iterator[Segments]:
+        """The same segments with their files held open; for one thread.
+
+        Raises:
+            CorruptCollection: a file is missing or shorter than the ledger says.
+        """
+        held = _Pinned(self.folder.parent, self._dim, self.limit)
+        with ExitStack() as stack:
+            for segment, rows in used.items():
+                held.files[segment] = stack.enter_context(self._opened(segment, rows))
+            yield held
+
+    @contextmanager
     def _opened(self, segment: int, rows: int) -> Iterator[BufferedReader]:
         """A segment that holds at least `rows` rows."""
         path = self.path(segment)
@@ -154,6 +176,19 @@ class Segments:
                     raise CorruptCollection(f"{self.path(segment)} ends early: run `mmseek verify`")
                 yield rows if len(inside) == len(rows) else rows[inside - begin]
 
+    def raw(self, segment: int, rows: int) -> Iterator[bytes]:
+        """The bytes of a segment's first rows, in pieces.
+
+        Raises:
+            CorruptCollection: the file is missing or too short.
+        """
+        left = rows * self._row_bytes
+        with self._opened(segment, rows) as file:
+            file.seek(0)
+            while left and (piece := file.read(min(left, 1 << 20))):
+                left -= len(piece)
+                yield piece
+
     def is_sound(self, block: Block) -> bool:
         """Whether a block's bytes are those that were written.
 
@@ -172,3 +207,19 @@ class Segments:
     def remove(self, segments: Iterable[int]) -> None:
         for segment in segments:
             self.path(segment).unlink(missing_ok=True)
+
+
+class _Pinned(Segments):
+    """Segments read through files that were opened before."""
+
+    def __init__(self, root: Path, dim: int, limit: int) -> None:
+        super().__init__(root, dim, limit)
+        self.files: dict[int, BufferedReader] = {}
+
+    @contextmanager
+    def _opened(self, segment: int, rows: int) -> Iterator[BufferedReader]:
+        if segment not in self.files:
+            with super()._opened(segment, rows) as file:
+                yield file
+            return
+        yield self.files[segment]

@@ -70,13 +70,24 @@ def _verify_once(parts: Parts) -> tuple[int | None, VerifyReport]:
             epoch = snapshot.state().epoch
             documents, vectors = snapshot.count(), snapshot.count_vectors()
             problems += _ledger_problems(parts, snapshot, head)
-            for check in (_document_problems, _vector_problems, _block_problems):
+            for check in (*_CONTENT, _word_problems):
                 problems += _first(check(parts, snapshot))
     except (CollectionError, ValueError, TypeError, KeyError, IndexError) as error:
         # In a damaged database a value may be of any type, and its absence looks like anything.
         sentence = str(error) if isinstance(error, CollectionError) else f"cannot be read ({error!r})"
         problems.append(sentence if isinstance(error, CollectionError) else f"{parts.connections.path}: {sentence}")
     return epoch, VerifyReport(documents, vectors, tuple(problems))
+
+
+def has_content_problems(parts: Parts) -> bool:
+    """Whether more is wrong than what can be derived anew: the head and the index of words."""
+    try:
+        with parts.connections.lend() as connection, reading(connection) as snapshot:
+            if snapshot.integrity_problems():
+                return True
+            return any(next(check(parts, snapshot), None) is not None for check in _CONTENT)
+    except (CollectionError, ValueError, TypeError, KeyError, IndexError):
+        return True
 
 
 def _first(problems: Iterator[str]) -> list[str]:
@@ -141,8 +152,6 @@ def _vector_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
         yield f"{path}: document {identifier!r} has no vector: index it again"
     for row in snapshot.vectors_without_document():
         yield f"{path}: the vector of row {row} belongs to no document"
-    for row in snapshot.words_without_document() if snapshot.has_words() else ():
-        yield f"{path}: row {row} is only in one of the documents and their index of words"
     last_row, last_death = snapshot.newest()
     if last_row >= state.next_row or last_death > state.generation:
         yield f"{path}: its counters are behind its content"
@@ -150,6 +159,11 @@ def _vector_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
     blocks = snapshot.blocks()
     if sum(block.rows for block in blocks) != len(taken) or not np.array_equal(taken, _expand(blocks)):
         yield f"{path}: the places of its vectors are not those of its blocks, once each"
+
+
+def _word_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
+    for row in snapshot.words_without_document() if snapshot.has_words() else ():
+        yield f"{parts.connections.path}: row {row} is only in one of the documents and their index of words"
 
 
 def _expand(blocks: list[Block]) -> RowArray:
@@ -171,3 +185,6 @@ def _block_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
                 )
         except CollectionError as error:
             yield str(error)
+
+
+_CONTENT = (_document_problems, _vector_problems, _block_problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,7 @@ from mmseek.models.device import free_cached_memory, is_out_of_memory
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
-__all__ = ["BatchedReranker", "Prepared", "cut_batches"]
+__all__ = ["BatchedReranker", "Prepared", "cut_batches", "placed"]
 
 _WINDOW: Final = 128
 
@@ -51,6 +51,20 @@ class BatchedReranker(ABC):
             MmseekError: this pair cannot be scored.
         """
 
+    def prepare_all(self, pairs: Sequence[Pair]) -> Iterable[Prepared | MmseekError]:
+        """Prepare the pairs of a window, in their order; what a pair fails with takes its place."""
+        return map(self._prepared, pairs)
+
+    def _prepared(self, pair: Pair) -> Prepared | MmseekError:
+        try:
+            return self.prepare(pair)
+        except MmseekError as error:
+            return error
+
+    def plan(self, prepared: Mapping[int, Prepared]) -> Mapping[int, Prepared]:
+        """Look at all pairs of a window, by their places, before they are cut into batches; costs may change."""
+        return prepared
+
     @abstractmethod
     def forward(self, payloads: Sequence[Any]) -> FloatArray:
         """Scores (n,) of prepared pairs."""
@@ -65,7 +79,7 @@ class BatchedReranker(ABC):
         pairs = (Pair(query, document, instruction) for document in documents)
         for position, scored in enumerate(self.stream(pairs)):
             if scored.score is None:
-                raise _placed(scored.error, position if len(documents) > 1 else None)
+                raise placed(scored.error, position if len(documents) > 1 else None)
             scores[position] = scored.score
         return scores
 
@@ -77,12 +91,13 @@ class BatchedReranker(ABC):
 
     def _score_window(self, pairs: Sequence[Pair]) -> list[Scored]:
         outcomes: dict[int, Scored] = {}
-        prepared: dict[int, Prepared] = {}
-        for place, pair in enumerate(pairs):
-            try:
-                prepared[place] = self.prepare(pair)
-            except MmseekError as error:
-                outcomes[place] = Scored(error=error)
+        found: dict[int, Prepared] = {}
+        for place, prepared_pair in enumerate(self.prepare_all(pairs)):
+            if isinstance(prepared_pair, Prepared):
+                found[place] = prepared_pair
+            else:
+                outcomes[place] = Scored(error=prepared_pair)
+        prepared = self.plan(found)
         # The costliest first: if memory runs out it does so at once, and padding is least among equals.
         places = sorted(prepared, key=lambda place: -prepared[place].cost)
         for batch in cut_batches(places, [prepared[place].cost for place in places], self.budget):
@@ -128,7 +143,8 @@ def _scored(score: float) -> Scored:
     return Scored(score=score)
 
 
-def _placed(error: MmseekError | None, position: int | None) -> MmseekError:
+def placed(error: MmseekError | None, position: int | None) -> MmseekError:
+    """The error, naming the document's position if one is given."""
     if error is None:
         error = MmseekError("a reranker gave neither a score nor an error: report this as a bug")
     if position is not None:

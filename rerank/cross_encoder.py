@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmseek._types import Pair, RerankerIdentity
+from mmseek._types import Pair, RerankerIdentity, Sent
 from mmseek.errors import InputError, ModelError
 from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint, json_object
 from mmseek.models.device import pick_device
@@ -66,6 +66,11 @@ class CrossEncoderReranker(BatchedReranker):
         tokens = (len(query) + len(document)) // _CHARACTERS_PER_TOKEN + 3
         longest = self._model.max_seq_length
         return Prepared((query, document), cost=min(tokens, longest) if longest else tokens)
+
+    def sent(self, pair: Pair) -> Sent:
+        """Both texts, a line break between them: the model's tokenizer puts its own marks there."""
+        query, document = self.prepare(pair).payload
+        return Sent(f"{query}\n{document}")
 
     def forward(self, payloads: Sequence[tuple[str, str]]) -> FloatArray:
         """Scores (n,), float32."""

@@ -31,7 +31,10 @@ class ServeSettings(BaseSettings):
 
     collection: str | None = Field(None, description="a folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME")
     encoder: str | None = Field(None, description="the spec of an encoder")
-    rerank: str | None = Field(None, description="the spec of a reranker")
+    rerank: tuple[str, ...] = Field(
+        (), description="a list of specs of rerankers, each orders the best of the one before"
+    )
+    rerank_depth: tuple[int, ...] = Field((), description="a list of numbers, one for each reranker")
     names: tuple[str, ...] = Field((), description="a list of names that clients may call the encoder")
     host: str = Field("127.0.0.1", min_length=1, description="an address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="a port from 0 (any free one) to 65535")
@@ -50,7 +53,7 @@ class ServeSettings(BaseSettings):
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
-    @field_validator("collection", "encoder", "rerank")
+    @field_validator("collection", "encoder")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         return value or None
@@ -96,7 +99,7 @@ def serve_settings(path: Path | None = None, flags: Mapping[str, Any] | None = N
     except ValidationError as error:
         raise ConfigError(_sentence(error, path, below, given)) from error
     except ValueError as error:  # a list in the environment that is no JSON
-        raise ConfigError(f"one of the variables {_PREFIX}NAMES and {_PREFIX}CORS_ORIGINS is no JSON list") from error
+        raise ConfigError(f'a list among the variables {_PREFIX}... is no JSON: write it as ["a", "b"]') from error
 
 
 def _read(path: Path) -> dict[str, Any]:

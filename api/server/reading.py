@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmseek._types import Content, Query, SearchMode
+from mmseek._types import Content, GroupBy, Query, SearchMode, Weighted
 from mmseek.api.server.limits import ServerLimits
-from mmseek.api.server.schemas import SearchBody
+from mmseek.api.server.schemas import SearchBody, WeightedBody
 from mmseek.errors import InputError, ItemError, MmseekError, UrlRefused
 from mmseek.index.corpus import Located
 from mmseek.items import parse_item
@@ -31,19 +31,31 @@ class Failure:
         return {"id": self.id, "position": self.position, "code": self.code, "message": message}
 
 
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """What a query may be made of besides its content, and how its hits are grouped."""
+
+    also: tuple[Weighted, ...] = ()
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    group_by: GroupBy | None = None
+
+
+_PLAIN = Mixed()
+
+
 def read_query(body: SearchBody, limits: ServerLimits) -> Query:
     """The query of a search.
 
     Raises:
         InputError: it is empty, asks for too much, or names a picture that is not sent along.
     """
-    given = {"text": body.text, "image": body.image, "content": body.content}
-    item = {key: value for key, value in given.items() if value is not None}
-    try:
-        refuse_urls(item)
-        content = parse_item(item, base=None, limits=limits.media).content
-    except ItemError as error:
-        raise InputError(f"query: {error.reason}") from error
+    content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits)
+    check_ids(body.like, "like", limits)
+    check_ids(body.unlike, "unlike", limits)
+    also = tuple(
+        Weighted(_read_content(each, f"also[{number}]", limits), each.weight) for number, each in enumerate(body.also)
+    )
     return make_query(
         content,
         limits,
@@ -53,7 +65,23 @@ def read_query(body: SearchBody, limits: ServerLimits) -> Query:
         candidates=body.candidates,
         mode=body.mode,
         filter=body.filter,
+        mixed=Mixed(also, tuple(body.like), tuple(body.unlike), body.group_by),
     )
+
+
+def _says_nothing(body: SearchBody) -> bool:
+    """Whether the query is only of weighted parts and documents to be like or unlike."""
+    return (body.text, body.image, body.content) == (None, None, None) and bool(body.also or body.like or body.unlike)
+
+
+def _read_content(body: SearchBody | WeightedBody, name: str, limits: ServerLimits) -> Content:
+    given = {"text": body.text, "image": body.image, "content": body.content}
+    item = {key: value for key, value in given.items() if value is not None}
+    try:
+        refuse_urls(item)
+        return parse_item(item, base=None, limits=limits.media).content
+    except ItemError as error:
+        raise InputError(f"{name}: {error.reason}") from error
 
 
 def make_query(
@@ -66,6 +94,7 @@ def make_query(
     candidates: Sequence[str] | None = None,
     mode: SearchMode = "dense",
     filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+    mixed: Mixed = _PLAIN,
 ) -> Query:
     """A query within the limits.
 
@@ -89,6 +118,10 @@ def make_query(
         candidates=None if candidates is None else frozenset(candidates),
         mode=mode,
         filter=filter,
+        also=mixed.also,
+        like=mixed.like,
+        unlike=mixed.unlike,
+        group_by=mixed.group_by,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mmseek._types import SearchMode
+from mmseek._types import GroupBy, SearchMode
 
 _PICTURE = "a data: URI like data:image/png;base64,..."
 
@@ -15,20 +15,40 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SearchBody(_Body):
-    """A query of text, a picture or both; or of `content`, parts in order."""
-
+class _ContentBody(_Body):
     text: str | None = None
     image: str | None = Field(None, description=_PICTURE)
     content: list[dict[str, Any]] | None = Field(
         None, description='parts {"type": "text", "text": ...} and {"type": "image", "image": data URI}'
     )
+
+
+class WeightedBody(_ContentBody):
+    """One more part of a query, with its weight."""
+
+    weight: float = Field(1.0, allow_inf_nan=False, description="below 0: keep away from it; never 0")
+
+
+class SearchBody(_ContentBody):
+    """A query of text, a picture or both; or of `content`, parts in order."""
+
     instruction: str | None = Field(None, description="what to look for, to encoders that can use it")
     k: int = Field(10, ge=1, strict=True, description="how many hits")
     exclude: list[str] = Field(default_factory=list, description="ids that are never ranked")
     candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
     filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
     mode: SearchMode = Field("dense", description="by vector, by words, or by both; without words always by vector")
+    rerank: bool | None = Field(None, description="whether the rerankers order the hits; if not given, they do")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="leave hits with a lower score out; the list may end empty"
+    )
+    explain: bool = Field(False, description="tell of each hit where it was before and what the reranker was sent")
+    also: list[WeightedBody] = Field(
+        default_factory=list, max_length=64, description="more texts and pictures, weighted"
+    )
+    like: list[str] = Field(default_factory=list, description="ids of documents to be near to")
+    unlike: list[str] = Field(default_factory=list, description="ids of documents to be far from")
+    group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
 
 
 class DocumentsBody(_Body):
@@ -43,6 +63,34 @@ class IdsBody(_Body):
     ids: list[str] = Field(min_length=1)
 
 
+class SentAnswer(BaseModel):
+    """What a reranker's model read: the text, and how many tokens each picture and all have."""
+
+    prompt: str
+    picture_tokens: list[int]
+    tokens: int | None
+
+
+class ExplainAnswer(BaseModel):
+    """Where a hit was before reranking, its scores, what was sent, and its share of the time."""
+
+    first_rank: int
+    first_score: float
+    scores: dict[str, float]
+    sent: SentAnswer | None
+    took_ms: float
+
+
+class StageAnswer(BaseModel):
+    """How far a reranker got."""
+
+    reranker: str
+    asked: int
+    scored: int
+    complete: bool
+    took_ms: float
+
+
 class HitAnswer(BaseModel):
     """One hit; `document` is an item whose pictures are addresses of this service."""
 
@@ -51,6 +99,7 @@ class HitAnswer(BaseModel):
     score: float
     scores: dict[str, float]
     document: dict[str, Any]
+    explain: ExplainAnswer | None = None
 
 
 class SearchAnswer(BaseModel):
@@ -58,6 +107,8 @@ class SearchAnswer(BaseModel):
 
     hits: list[HitAnswer]
     took_ms: float
+    rerankers: list[StageAnswer] | None = None
+    below_threshold: int | None = None
 
 
 class FailureAnswer(BaseModel):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
 
-from mmseek._types import Encoded, EncodeRequest, Pair, Scored
+from mmseek._types import Encoded, EncodeRequest
 from mmseek.api.server.batching import (
     BatchedEncoder,
-    BatchedReranker,
     Batcher,
     BatcherOptions,
+    PairQueue,
+    batched_reranker,
     batcher_of_encoder,
     batcher_of_reranker,
 )
@@ -42,6 +43,7 @@ class Service:
         encoder: the model of embeddings, and of the collection if there is one.
         reranker: the model of reranking.
         encoder_queue, reranker_queue: where everything that needs these models waits.
+        other_queues: those of further rerankers of the collection.
         names: further names of the encoder.
         collection: open for writing, its models those of the queues; None serves models alone.
         encoding: the lane of searches, which wait in threads.
@@ -55,7 +57,8 @@ class Service:
     encoder: Encoder | None
     reranker: Reranker | None
     encoder_queue: Batcher[EncodeRequest, Encoded] | None
-    reranker_queue: Batcher[Pair, Scored] | None
+    reranker_queue: PairQueue | None
+    other_queues: Sequence[PairQueue]
     names: Sequence[str]
     opened: Retriever | None
     encoding: Lane
@@ -75,9 +78,9 @@ class Service:
         return self.opened
 
     @property
-    def queues(self) -> Sequence[Batcher[EncodeRequest, Encoded] | Batcher[Pair, Scored]]:
+    def queues(self) -> Sequence[Batcher[EncodeRequest, Encoded] | PairQueue]:
         """Those that there are."""
-        return [queue for queue in (self.encoder_queue, self.reranker_queue) if queue is not None]
+        return [each for each in (self.encoder_queue, self.reranker_queue, *self.other_queues) if each is not None]
 
     def close(self) -> None:
         """End the queues and the threads; a second call does nothing."""
@@ -106,16 +109,20 @@ def make_service(
         batch_cost=limits.batch_cost, max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds
     )
     encoders = batcher_of_encoder(encoder, batching, metrics, limits.cache_bytes) if encoder is not None else None
-    rerankers = batcher_of_reranker(reranker, batching, metrics) if reranker is not None else None
+    stages = retriever.stages if retriever is not None else ()
+    rankers = {id(each): each for each in (*(stage.reranker for stage in stages), reranker) if each is not None}
+    pairs = {key: batcher_of_reranker(each, batching, metrics) for key, each in rankers.items()}
+    asked = pairs.get(id(reranker))
     return Service(
         limits=limits,
         metrics=metrics,
         encoder=encoder,
         reranker=reranker,
         encoder_queue=encoders,
-        reranker_queue=rerankers,
+        reranker_queue=asked,
+        other_queues=[queue for queue in pairs.values() if queue is not asked],
         names=tuple(names),
-        opened=None if retriever is None else _queued(retriever, encoders, rerankers),
+        opened=None if retriever is None else _queued(retriever, encoders, pairs),
         encoding=Lane("mmseek-searching", threads=min(limits.max_waiting, _SEARCHERS), max_waiting=limits.max_waiting),
         writing=Lane("mmseek-writing", threads=1, max_waiting=limits.max_waiting),
         reading=Lane("mmseek-reading", threads=_READERS, max_waiting=limits.max_waiting * _READERS),
@@ -123,15 +130,15 @@ def make_service(
 
 
 def _queued(
-    retriever: Retriever,
-    encoders: Batcher[EncodeRequest, Encoded] | None,
-    rerankers: Batcher[Pair, Scored] | None,
+    retriever: Retriever, encoders: Batcher[EncodeRequest, Encoded] | None, pairs: Mapping[int, PairQueue]
 ) -> Retriever:
     shared = copy.copy(retriever)
     if encoders is not None:
         shared.encoder = BatchedEncoder(retriever.encoder, encoders)
-    if rerankers is not None and retriever.reranker is not None:
-        shared.reranker = BatchedReranker(retriever.reranker, rerankers)
+    shared.stages = tuple(
+        replace(stage, reranker=batched_reranker(stage.reranker, pairs[id(stage.reranker)]))
+        for stage in retriever.stages
+    )
     return shared
 
 

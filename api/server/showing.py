@@ -9,6 +9,8 @@ from urllib.parse import quote
 from mmseek._types import Content, Document, Hit, Image, Part
 from mmseek.items import item_to_json
 from mmseek.pipeline import SearchResult
+from mmseek.pipeline.explaining import Explanation, explanation_json
+from mmseek.pipeline.reranking import stage_json
 
 
 def picture_address(document_id: str, number: int) -> str:
@@ -31,11 +33,20 @@ def document_json(document: Document) -> dict[str, Any]:
 
 def search_json(result: SearchResult) -> dict[str, Any]:
     """The answer of a search."""
-    return {"hits": [_hit_json(hit) for hit in result.hits], "took_ms": round(result.took_ms, 3)}
+    answer: dict[str, Any] = {
+        "hits": [_hit_json(hit, result.explained.get(hit.id)) for hit in result.hits],
+        "took_ms": round(result.took_ms, 3),
+    }
+    if result.stages:
+        answer["rerankers"] = [stage_json(stage) for stage in result.stages]
+    if result.below:
+        answer["below_threshold"] = result.below
+    return answer
 
 
-def _hit_json(hit: Hit) -> Mapping[str, Any]:
-    return {
+def _hit_json(hit: Hit, explanation: Explanation | None) -> Mapping[str, Any]:
+    found = {} if explanation is None else {"explain": explanation_json(explanation)}
+    return found | {
         "rank": hit.rank,
         "id": hit.id,
         "score": float(hit.score),

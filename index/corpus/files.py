@@ -20,6 +20,11 @@ def read_picture(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     yield _document(file, Content((Image(path=file.path),)), title=file.path.stem)
 
 
+def read_video(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
+    """One document: frames of the video. It is not opened here; a broken one fails when it is encoded."""
+    yield _document(file, Content.frames(file.path), title=file.path.stem)
+
+
 def read_text(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     """One document: the whole text."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmseek.config import settings
 from mmseek.errors import InputError
 from mmseek.index.corpus.entries import Entry, Located, ReadOptions, Skipped, SourceFile
-from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text
+from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text, read_video
 from mmseek.index.corpus.folder import name_problem, walk
 from mmseek.index.corpus.markdown import PICTURE_SUFFIXES
 from mmseek.index.corpus.seen import SeenIds
@@ -24,6 +24,7 @@ READERS: dict[str, Reader] = {
     ".markdown": read_markdown,
     ".txt": read_text,
     **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"), read_video),
 }
 # These refer to pictures beside them, which then are parts of their documents and not documents of their own.
 _REFERRING = frozenset({".jsonl", ".md", ".markdown"})

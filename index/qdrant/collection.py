@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from mmseek._stored import StoredBatch
 from mmseek._types import Document, EncoderIdentity, Hit
 from mmseek.errors import CollectionError, InputError
 from mmseek.index import codec
@@ -26,11 +27,12 @@ from mmseek.index.qdrant.bm25 import best_by_words
 from mmseek.index.qdrant.conditions import restrict
 from mmseek.index.qdrant.meta import Meta, write_meta
 from mmseek.index.qdrant.pictures import Pictures
+from mmseek.index.qdrant.portable import portable
 from mmseek.index.qdrant.reading import all_found, first_by_score, newest_row, read_field
 from mmseek.index.qdrant.store import DOCUMENTS, Found, Nearest, Options, Store, point_id
 from mmseek.index.qdrant.terms import Tokenizer
 from mmseek.index.qdrant.verify import verify
-from mmseek.protocols import CollectionInfo, StoredBatch, VerifyReport
+from mmseek.protocols import CollectionInfo, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -137,10 +139,16 @@ class QdrantCollection:
             raise InputError(f"a batch has at least 1 document, not {batch}")
         for page in all_found(self._store, batch, records.SHOWN, vectors=True):
             yield StoredBatch(
-                tuple(records.to_document(found.payload, self._pictures) for found in page),
+                tuple(portable(records.to_document(found.payload, self._pictures)) for found in page),
                 np.stack([found.dense for found in page if found.dense is not None]),
                 tuple(found.payload["digest"] for found in page),
             )
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """See `Collection.vectors`."""
+        where = self._condition(self._store, id_list(ids), (), None)
+        pages = all_found(self._store, _PAGE, ("row", "id"), vectors=True, where=where)
+        return {found.payload["id"]: found.dense for page in pages for found in page if found.dense is not None}
 
     def search(
         self,

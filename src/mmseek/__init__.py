@@ -9,21 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmseek import errors
-from mmseek._types import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit, Image, Query, Text
+from mmseek._types import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit, Image, Query, Text, Weighted
 from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
     from mmseek.embed import load_encoder
     from mmseek.index import open_collection
     from mmseek.pipeline import Retriever
-    from mmseek.rerank import load_reranker
+    from mmseek.pipeline.rerankers import load_reranker
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Retriever": "mmseek.pipeline",
     "load_encoder": "mmseek.embed",
-    "load_reranker": "mmseek.rerank",
+    "load_reranker": "mmseek.pipeline.rerankers",
     "open_collection": "mmseek.index",
 }
 
@@ -39,6 +39,7 @@ __all__ = [
     "Query",
     "Retriever",
     "Text",
+    "Weighted",
     "__version__",
     "errors",
     "load_encoder",

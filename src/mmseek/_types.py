@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Modality: TypeAlias = Literal["text", "image", "image,text"]
 SearchMode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+GroupBy: TypeAlias = Literal["parent"]
 Role: TypeAlias = Literal["query", "document"]
 
 
@@ -35,17 +37,23 @@ class Text:
 class Image:
     """A picture that is not decoded yet: exactly one of a file's path, its encoded bytes, or a URL.
 
+    With a `frame`, path or bytes are those of a video, and the picture is one of its frames: which, from 0, and of how
+    many that are taken at equal distances. `Content.frames` makes all of them.
+
     Raises:
-        InputError: none or several of the three are given.
+        InputError: none or several of the three are given, or there is no such frame.
     """
 
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     url: str | None = None
+    frame: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.path, self.data, self.url)) != 1:
             raise InputError("a picture is given by exactly one of path, data and url")
+        if self.frame is not None and (self.url is not None or not 0 <= self.frame[0] < self.frame[1]):
+            raise InputError(f"a video of a path or of bytes has frames from 0 to their number, not {self.frame}")
 
     @classmethod
     def from_pil(cls, picture: PIL.Image.Image) -> Image:
@@ -60,7 +68,7 @@ class Image:
             return str(self.path)
         if self.url is not None:
             return self.url
-        return f"picture of {len(self.data or b'')} bytes"
+        return f"{'video' if self.frame else 'picture'} of {len(self.data or b'')} bytes"
 
 
 Part: TypeAlias = Text | Image
@@ -83,6 +91,18 @@ class Content:
             InputError: a part is of another type.
         """
         return cls(tuple(_as_part(part) for part in parts))
+
+    @classmethod
+    def frames(cls, video: Path | bytes, count: int = 8) -> Content:
+        """A video as `count` frames at equal distances, the first and the last among them; not opened here.
+
+        Raises:
+            InputError: the count is below 1.
+        """
+        if count < 1:
+            raise InputError(f"a video stands for at least 1 frame, not {count}")
+        path, data = (None, video) if isinstance(video, bytes) else (video, None)
+        return cls(tuple(Image(path=path, data=data, frame=(number, count)) for number in range(count)))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -136,6 +156,24 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighted:
+    """One more thing that a query asks for, or with a weight below 0 asks to keep away from.
+
+    Raises:
+        InputError: the weight is 0 or not finite, or there is neither text nor picture.
+    """
+
+    content: Content
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight) or not self.weight:
+            raise InputError(f"a weight is a finite number and not 0, not {self.weight!r}")
+        if self.content.is_empty:
+            raise InputError("a weighted part of the query has neither text nor image: give at least one")
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What is searched for.
 
@@ -147,6 +185,14 @@ class Query:
         candidates: if given, only these ids are ranked.
         mode: by vector, by words (BM25), or by both. A query without words is always searched by vector.
         filter: a condition on metadata; only documents that it holds for are ranked. See `mmseek.filters`.
+        also: more texts and pictures, each with its weight; `content` itself has the weight 1.
+        like: ids of documents to be near to; they are not ranked themselves.
+        unlike: ids of documents to be far from; they are not ranked themselves.
+        group_by: `parent`: only the best document of each parent is ranked, so k hits are of k parents. A document
+            without a parent stands for itself.
+
+    Raises:
+        InputError: a field has a value that it cannot have, or there is nothing to search for.
     """
 
     content: Content
@@ -156,14 +202,27 @@ class Query:
     candidates: frozenset[str] | None = None
     mode: SearchMode = "dense"
     filter: str | None = None
+    also: tuple[Weighted, ...] = ()
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    group_by: GroupBy | None = None
 
     def __post_init__(self) -> None:
+        if self.group_by not in {None, "parent"}:
+            raise InputError(f"hits are grouped by parent or not at all, not by {self.group_by!r}")
         if self.mode not in {"dense", "lexical", "hybrid"}:
             raise InputError(f"a search is dense, lexical or hybrid, not {self.mode!r}")
         if self.k < 1:
             raise InputError(f"k is the number of hits and must be at least 1, not {self.k}")
-        if self.content.is_empty:
+        if self.mode == "lexical" and (self.like or self.unlike):
+            raise InputError("documents to be like or unlike are compared by vector: search dense or hybrid")
+        if self.content.is_empty and not (self.also or self.like or self.unlike):
             raise InputError("the query has neither text nor image: give at least one")
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its vector is made of more than its content."""
+        return bool(self.also or self.like or self.unlike)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +251,9 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder made of one request: a vector of shape (dim,), or the error that is this request's alone.
+    """What an encoder made of one request, or the error that is this request's alone.
 
+    The vector is of shape (dim,); from a `MultiVectorEncoder`, of shape (tokens, dim).
     `tokens` is what the model read of it, by the encoder's own count of costs; None where it does not count.
     """
 
@@ -240,3 +300,18 @@ class RerankerIdentity:
 
     def __str__(self) -> str:
         return f"{self.spec} ({self.fingerprint[:12]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a reranker's model reads of one pair.
+
+    Args:
+        prompt: the text, one mark for each picture.
+        picture_tokens: how many tokens each picture has, in order.
+        tokens: how many there are in all, those of pictures included; None if it is not known.
+    """
+
+    prompt: str
+    picture_tokens: tuple[int, ...] = ()
+    tokens: int | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from mmseek._stored import StoredBatch
 from mmseek._types import (
     Content,
     Document,
@@ -17,6 +18,7 @@ from mmseek._types import (
     Pair,
     RerankerIdentity,
     Scored,
+    Sent,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,37 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class MultiVectorEncoder(Protocol):
+    """Content -> a vector for each of its tokens: float32 (tokens, dim) an item, each row L2-normalised.
+
+    Two items are compared by MaxSim: for each vector of the query the largest inner product with one of the document,
+    summed (Khattab and Zaharia 2020, arXiv:2004.12832). The methods have other names than an `Encoder`'s, so that what
+    wants one vector an item can never be handed many by mistake.
+    """
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Spec, the dimension of each vector, and the fingerprint, as of an `Encoder`."""
+        ...
+
+    def encode_query_tokens(self, contents: Sequence[Content], instruction: str | None = None) -> list[FloatArray]:
+        """Encode the query side: one array (tokens, dim) a content.
+
+        Raises:
+            MmseekError: the first item that cannot be encoded, named by its position.
+        """
+        ...
+
+    def encode_document_tokens(self, contents: Sequence[Content]) -> list[FloatArray]:
+        """Encode the document side; errors as in `encode_query_tokens`."""
+        ...
+
+    def stream_tokens(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
 class Reranker(Protocol):
     """(query, document) -> score: float32, higher is better, independent of the batch and of the order."""
 
@@ -73,6 +106,19 @@ class Reranker(Protocol):
 
     def stream(self, pairs: Iterable[Pair]) -> Iterator[Scored]:
         """Score any number of pairs in bounded memory: one outcome each, in input order; a bad one fails alone."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A reranker that tells what its model reads of a pair."""
+
+    def sent(self, pair: Pair) -> Sent:
+        """Prompt and sizes.
+
+        Raises:
+            MmseekError: the pair cannot be scored.
+        """
         ...
 
 
@@ -156,18 +202,6 @@ class VerifyReport:
         return not self.problems
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    """Documents as a collection holds them, with their vectors, float32 (n, dim), and their digests.
-
-    A digest is None where none was stored. Pictures that the collection keeps are given by their path in it.
-    """
-
-    documents: tuple[Document, ...]
-    vectors: FloatArray
-    digests: tuple[str | None, ...]
-
-
 @runtime_checkable
 class Collection(Protocol):
     """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash."""
@@ -206,11 +240,18 @@ class Collection(Protocol):
         ...
 
     def export(self, batch: int = 256) -> Iterator[StoredBatch]:
-        """All documents with vectors and digests, in the order in which they were stored, at most `batch` at a time.
+        """All documents with their vectors, at most `batch` at a time, in the order in which they were stored.
+
+        What one iteration gives is one state of the collection, and pictures that the collection keeps come as bytes,
+        so another collection of the same encoder can take the batches as they are.
 
         Raises:
             InputError: `batch` is below 1.
         """
+        ...
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The stored vectors (dim,) of these ids; unknown ids are left out."""
         ...
 
     def search(

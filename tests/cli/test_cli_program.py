@@ -16,19 +16,9 @@ import mmseek
 from mmseek.cli.failures import Stopped
 
 VERBS = (
-    "index",
-    "search",
-    "embed",
-    "rerank",
-    "info",
-    "delete",
-    "verify",
-    "compact",
-    "eval",
-    "models",
-    "serve",
-    "keys",
-    "demo",
+    *("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo"),
+    *("snapshot", "restore", "export", "import", "alias", "reembed", "duplicates", "mine", "train", "merge"),
+    *("copy", "tune", "calibrate", "keys"),
 )
 Cli = Callable[..., Any]
 

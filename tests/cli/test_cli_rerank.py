@@ -29,7 +29,9 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeReranker:
         return len(pair.document.text) + 100.0 * len(pair.document.images)
 
     reranker = FakeReranker(judge)
-    monkeypatch.setattr("mmseek.rerank.load_reranker", lambda spec, *, device=None: {"fake:x": reranker}[spec])
+    monkeypatch.setattr(
+        "mmseek.pipeline.rerankers.load_reranker", lambda spec, *, device=None: {"fake:x": reranker}[spec]
+    )
     return reranker
 
 
@@ -136,7 +138,7 @@ def test_who_follows_the_instruction(
     cli: Cli, collection: Path, scorer: FakeReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for family, noted in (("cross-encoder", True), ("qwen3-vl-reranker", False)):
-        monkeypatch.setattr("mmseek.rerank.load_reranker", lambda spec, *, device=None: scorer)
+        monkeypatch.setattr("mmseek.pipeline.rerankers.load_reranker", lambda spec, *, device=None: scorer)
         told = cli("search", "x", "-c", collection, "--rerank", f"{family}:m", "--instruction", "find bikes", "--json")
         assert told.code == 0
         assert ("does not follow instructions" in told.err) is noted
@@ -174,3 +176,66 @@ def test_the_verb_gives_the_scores_of_the_published_code(cli: Cli, tmp_path: Pat
     assert done.code == 0
     expected = np.load(oracle / "expected.npy", allow_pickle=False)
     np.testing.assert_allclose(np.load(output, allow_pickle=False), expected, atol=1e-4, rtol=0)
+
+
+def test_a_chain_with_all_its_options(cli: Cli, scorer: FakeReranker, collection: Path) -> None:
+    line = ["search", "a red bike", "-c", collection, "--rerank", "fake:x", "--rerank", "fake:x", "--json"]
+    options = ["--rerank-depth", "3", "--rerank-depth", "2", "--rerank-budget", "60", "--rerank-fusion", "rrf"]
+    found = cli(*line, *options, "--explain").document
+    assert [(each["asked"], each["scored"], each["complete"]) for each in found["rerankers"]] == [
+        (3, 3, True),
+        (2, 2, True),
+    ] or found["rerankers"][0]["asked"] == 3
+    for hit in found["hits"]:
+        assert hit["explain"]["first_rank"] in (1, 2, 3)
+        assert hit["explain"]["sent"] is None
+    shown = cli(*line[:-1], *options, "--explain")
+    assert "before rank" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--rerank-budget", "1"], "need a reranker"),
+        (["--rerank", "fake:x", "--rerank-fusion", "much"], "rrf or a weight"),
+        (["--rerank", "fake:x", "--rerank-budget", "0"], "above 0"),
+        (["--threshold", "often"], "neither a number nor a file"),
+        (["--rerank", "fake:x", "--rerank-depth", "2", "--rerank-depth", "1"], "give one for each"),
+    ],
+)
+def test_options_that_make_no_sense(
+    cli: Cli, scorer: FakeReranker, collection: Path, options: list[str], sentence: str
+) -> None:
+    refused = cli("search", "x", "-c", collection, *options)
+    assert refused.code == 2
+    assert sentence in refused.error
+
+
+def test_calibrate_and_search_with_what_it_found(
+    cli: Cli, scorer: FakeReranker, collection: Path, tmp_path: Path, lines: Lines
+) -> None:
+    folder = tmp_path / "data"
+    (folder / "qrels").mkdir(parents=True)
+    lines(folder / "corpus.jsonl", *({"id": f"d{n}", "text": "x" * (n + 1)} for n in range(20)))
+    lines(folder / "queries.jsonl", {"id": "q", "text": "q"})
+    judged = "".join(f"q\td{n}\t1\n" for n in range(12, 20))
+    (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    file, picture = tmp_path / "threshold.json", tmp_path / "plot.png"
+    line = ["calibrate", "-d", folder, "-r", "fake:x", "-o", file, "--plot", picture]
+    found = cli(*line, "--json").document
+    assert found["threshold"] == 12.5
+    assert (found["relevant"], found["irrelevant"], found["precision"], found["recall"]) == (8, 12, 1.0, 1.0)
+    assert found["about"] == {"dataset": "data", "split": "dev", "encoder": "mini", "depth": 20}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "threshold 12.5" in cli(*line).out
+    search = ["search", "a red bike", "-c", collection, "--rerank", "fake:x", "--threshold", file]
+    kept = cli(*search, "--json").document
+    assert [hit["id"] for hit in kept["hits"]] == ["b", "i"]  # a picture counts 100
+    assert kept["below_threshold"] == 1
+    none = cli(*search[:-1], "1000")
+    assert none.out == "no hits: of 3 that were found none reaches the threshold\n"
+    both = cli("eval", "-d", folder, "--split", "dev", "--rerank", "fake:x", "--rerank-depth", "20")
+    assert "no reranking" in both.out
+    assert "reranked" in both.out
+    report = cli("eval", "-d", folder, "--split", "dev", "--rerank", "fake:x", "--json").document
+    assert report["reranked"]["metrics"]["ndcg@10"] == 1.0

@@ -359,8 +359,6 @@ def test_open_clip_says_the_activation_and_the_colours(
     exact = load_encoder(open_clip_folder(tiny, tmp_path), device="cpu")
     assert np.abs(exact.encode_document(text) - clip.encode_document(text)).max() > 1e-4
     assert exact.identity.fingerprint != quick.identity.fingerprint
-    with pytest.raises(ModelError, match="resize_mode 'squash'"):
-        load_encoder(open_clip_folder(tiny, tmp_path, resize_mode="squash"), device="cpu")
     with pytest.raises(ModelError, match="hf_model_name"):
         load_encoder(open_clip_folder(tiny, tmp_path, text_cfg={"hf_model_name": "roberta-base"}), device="cpu")
 
@@ -386,3 +384,18 @@ def test_budgets_are_kept(tiny: Tiny, uniir: ClipTowerEncoder, requests: list[En
         budgets={TEXT: Budget(80), IMAGE: Budget(1)},
     )
     assert np.abs(rows(small, requests) - rows(uniir, requests)).max() < 1e-5
+
+
+def test_bge_vl_is_the_raw_sum(tiny: Tiny, requests: list[EncodeRequest]) -> None:
+    from mmseek.embed.bge_vl import BgeVlEncoder
+
+    encoder = load_encoder(f"bge-vl:{tiny.transformers}", device="cpu")
+    assert isinstance(encoder, BgeVlEncoder)
+    found = rows(encoder, requests)
+    for request, row in zip(requests, found, strict=True):
+        texts, images = parts(tiny, encoder, request)
+        total = sum(texts, np.zeros(DIM)) + (np.mean(images, axis=0) if images else 0)
+        assert np.abs(row - total / np.linalg.norm(total)).max() < 1e-5
+    alone = np.concatenate([rows(encoder, [each]) for each in requests])
+    assert np.abs(found - alone).max() < 1e-5
+    assert np.abs(found[: len(found) // 2] - found[len(found) // 2 :]).max() < 1e-6  # no instruction

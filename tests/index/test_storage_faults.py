@@ -296,3 +296,60 @@ def test_new_segments_are_begun_at_the_limit(writer, documents, vectors):
     writer.compact()
     assert writer.verify().ok
     assert writer.search(vectors(10, seed=50)[3], 1)[0].id == "d53"
+
+
+@pytest.mark.parametrize("name", ["write", "fsync"])
+@pytest.mark.parametrize("what", ["export", "import", "repair"])
+def test_a_full_disk_at_each_step_of_a_copy(writer, documents, vectors, tmp_path, monkeypatch, what, name):
+    """Nothing of it is lost, what is there is sound, and the same call ends well once there is room."""
+    from mmseek.index import repair_collection
+    from mmseek.index.exchange import export_collection, import_collection
+
+    writer.upsert(pictured(2), vectors(2, seed=4), ["a", "b"])
+    export_collection(writer, tmp_path / "ready", rows=5)
+    writer.close()
+    place = tmp_path / "collection"
+
+    def import_all():
+        with open_collection(tmp_path / "target", mode="write", encoder=writer.encoder) as target:
+            import_collection(tmp_path / "ready", target)
+
+    def export_all():
+        with open_collection(place) as source:
+            export_collection(source, tmp_path / "out", rows=5)
+
+    calls = {"export": export_all, "import": import_all, "repair": lambda: repair_collection(place)}
+    if what == "repair":
+        (segment,) = (place / "vectors").iterdir()
+        segment.write_bytes(b"\x01" + segment.read_bytes()[1:])
+    failed = 0
+    for step in range(1, 60):
+        with monkeypatch.context() as patch:
+            fail_at(patch, name, step, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            error = error_of(calls[what])
+        if error is None:
+            break
+        failed += 1
+        assert "full" in error
+        if what == "export" and (tmp_path / "out").exists():  # the last sync comes after the rename: it is whole
+            break
+    assert failed > 3
+    if what == "repair":
+        assert set(open_collection(place).get(["d0", "p0", "p1"])) == {"p0", "p1"}
+    calls[what]() if what == "import" else None
+    for folder in {"export": [place], "import": [place, tmp_path / "target"], "repair": [place]}[what]:
+        assert verify_collection(folder).ok
+
+
+def test_a_clock_that_goes_back(writer, documents, vectors, monkeypatch):
+    """Order comes from counters: a document that is written later wins, whatever the clock says."""
+    monkeypatch.setattr("mmseek.index.ledger.now", lambda: "1999-01-01T00:00:00+00:00")
+    writer.upsert(documents([3], late=True), vectors(1, seed=8), ["late"])
+    writer.delete(["d4"])
+    writer.compact()
+    with open_collection(writer.info().location) as reader:
+        assert reader.get(["d3"])["d3"].metadata == {"n": 3, "late": True}
+        assert reader.get(["d4"]) == {}
+        assert reader.info().updated_at.startswith("1999")
+        assert reader.search(vectors(1, seed=8)[0], 1)[0].id == "d3"
+        assert reader.verify().ok

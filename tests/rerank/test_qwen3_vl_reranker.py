@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +50,7 @@ def test_batch_and_order_change_nothing(
     reranker: Qwen3VLReranker, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [value for pair in pairs for value in values(list(reranker.stream([pair])))]
-    monkeypatch.setattr("mmseek.rerank.qwen3_vl._CPU_BUDGET", 10**6)  # all in one batch
+    monkeypatch.setattr("mmseek.rerank.mllm.engine._CPU_BUDGET", 10**6)  # all in one batch
     np.testing.assert_allclose(values(list(reranker.stream(pairs))), alone, atol=1e-5, rtol=0)
     np.testing.assert_allclose(values(list(reranker.stream(pairs[::-1]))), alone[::-1], atol=1e-5, rtol=0)
 
@@ -91,21 +90,22 @@ def test_the_prompt_byte_for_byte() -> None:
     )
     end = "<|im_end|>\n<|im_start|>assistant\n"
     image = Image(path=Path("x.png"))
-    assert render(Pair(Content((Text("a "), image, Text("b"))), Content((Text("d"), image)), "I")) == (
+    assert render(Pair(Content((Text("a "), image, Text("b"))), Content((Text("d"), image)), "I")).text(PICTURE) == (
         f"{system}<Instruct>: I<Query>:{PICTURE}a b\n<Document>:{PICTURE}d{end}"
     )
     default = "Given a search query, retrieve relevant candidates that answer the query."
     for nothing in (None, ""):
-        assert render(Pair(Content((image,)), Content(()), nothing)) == (
+        assert render(Pair(Content((image,)), Content(()), nothing)).text(PICTURE) == (
             f"{system}<Instruct>: {default}<Query>:{PICTURE}\n<Document>:NULL{end}"
         )
 
 
 def test_a_long_text_is_cut_and_the_end_of_the_prompt_stays(reranker: Qwen3VLReranker) -> None:
-    short = Qwen3VLReranker(reranker._model, identity=reranker.identity, max_tokens=200)
+    short = Qwen3VLReranker(reranker.backbone, reranker.head, identity=reranker.identity)
+    short.max_tokens = 200
     long = Pair(Content.of("a dog"), Content.of("a cat " * 400))
-    tokens = short.prepare(long).payload.tokens
-    whole = reranker.prepare(long).payload.tokens
+    tokens = short.prepare(long).payload.numbers
+    whole = reranker.prepare(long).payload.numbers
     assert len(tokens) == 205
     assert list(tokens[-5:]) == list(whole[-5:])
     (score,) = short.score(long.query, [long.document])
@@ -139,7 +139,7 @@ def test_what_is_no_whole_checkpoint_is_refused(cross_encoder: Path, oracle: Pat
 
 
 def test_a_score_that_is_no_number_is_an_error(reranker: Qwen3VLReranker) -> None:
-    broken = replace(reranker._model, direction=reranker._model.direction * np.nan)
-    outcome = next(iter(Qwen3VLReranker(broken, identity=reranker.identity).stream([Pair(*[Content.of("a")] * 2)])))
+    broken = Qwen3VLReranker(reranker.backbone, lambda states: states[:, 0] * np.nan, identity=reranker.identity)
+    outcome = next(iter(broken.stream([Pair(*[Content.of("a")] * 2)])))
     assert outcome.score is None
     assert "no usable score" in str(outcome.error)

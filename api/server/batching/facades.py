@@ -6,16 +6,17 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair, RerankerIdentity, Role, Scored
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair, RerankerIdentity, Role, Scored, Sent
 from mmseek.api.server.batching.batcher import Batcher, BatcherOptions, Model
 from mmseek.api.server.batching.cache import VectorCache, request_key
 from mmseek.api.server.batching.scope import current_scope
 from mmseek.api.server.metrics import Metrics
 from mmseek.errors import MmseekError
+from mmseek.protocols import Explaining
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -27,6 +28,8 @@ _BYTES_A_TOKEN: Final = 4
 # Items of a stream that are queued at once; two such pieces wait, so that the model does not.
 _PIECE: Final = 64
 _PROBE: Final = Content.of("ready?")
+
+PairQueue: TypeAlias = Batcher[tuple[Pair, ...], tuple[Scored, ...]]
 
 
 def content_cost(content: Content) -> int:
@@ -49,13 +52,13 @@ def batcher_of_encoder(
     return Batcher(model, options, metrics=metrics, cache=VectorCache(cache_bytes) if cache_bytes else None)
 
 
-def batcher_of_reranker(reranker: Reranker, options: BatcherOptions | None, metrics: Metrics) -> Batcher[Pair, Scored]:
-    """The batcher of a reranker."""
-    model: Model[Pair, Scored] = Model(
+def batcher_of_reranker(reranker: Reranker, options: BatcherOptions | None, metrics: Metrics) -> PairQueue:
+    """The batcher of a reranker. Its items are whole calls: some rerankers compare the documents of one query."""
+    model: Model[tuple[Pair, ...], tuple[Scored, ...]] = Model(
         "reranker",
-        lambda pairs: reranker.stream(pairs),
-        lambda pair: content_cost(pair.query) + content_cost(pair.document),
-        Pair(_PROBE, _PROBE),
+        lambda calls: (tuple(reranker.stream(call)) for call in calls),
+        lambda call: sum(content_cost(pair.query) + content_cost(pair.document) for pair in call),
+        (Pair(_PROBE, _PROBE),),
     )
     return Batcher(model, options, metrics=metrics)
 
@@ -80,7 +83,7 @@ class BatchedEncoder:
 
     def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
         # This is how documents are indexed: however many, as long as there is progress.
-        yield from _in_pieces(self._batcher, requests, renew=True)
+        yield from _in_pieces(self._batcher, requests)
 
     def _encode(self, requests: list[EncodeRequest]) -> FloatArray:
         outcomes = self._batcher.outcomes_blocking(self._batcher.submit(requests, bounded=False)) if requests else []
@@ -95,7 +98,7 @@ class BatchedEncoder:
 class BatchedReranker:
     """A `Reranker` whose work waits its turn; as `BatchedEncoder`."""
 
-    def __init__(self, reranker: Reranker, batcher: Batcher[Pair, Scored]) -> None:
+    def __init__(self, reranker: Reranker, batcher: PairQueue) -> None:
         self._reranker = reranker
         self._batcher = batcher
 
@@ -113,17 +116,37 @@ class BatchedReranker:
         return scores
 
     def stream(self, pairs: Iterable[Pair]) -> Iterator[Scored]:
-        yield from _in_pieces(self._batcher, pairs)
+        call = tuple(pairs)
+        if call:
+            (outcomes,) = self._batcher.outcomes_blocking(self._batcher.submit([call], bounded=False))
+            yield from outcomes
 
 
-def _in_pieces(batcher: Batcher, requests: Iterable, *, renew: bool = False) -> Iterator:  # type: ignore[type-arg]
-    """Outcomes in order, with at most two pieces of the input held. With `renew`, each has the request's whole time."""
+class ExplainingReranker(BatchedReranker):
+    """The same of a reranker that tells what its model reads."""
+
+    def __init__(self, reranker: Reranker, explaining: Explaining, batcher: PairQueue) -> None:
+        super().__init__(reranker, batcher)
+        self._explaining = explaining
+
+    def sent(self, pair: Pair) -> Sent:
+        return self._explaining.sent(pair)
+
+
+def batched_reranker(reranker: Reranker, batcher: PairQueue) -> BatchedReranker:
+    """The reranker behind its queue, with all that it can do."""
+    if isinstance(reranker, Explaining):
+        return ExplainingReranker(reranker, reranker, batcher)
+    return BatchedReranker(reranker, batcher)
+
+
+def _in_pieces(batcher: Batcher[EncodeRequest, Encoded], requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+    """Outcomes in order, with at most two pieces of the input held, each with the request's whole time."""
     source = iter(requests)
-    pending: deque[Future[list]] = deque()  # type: ignore[type-arg]
+    pending: deque[Future[list[Encoded]]] = deque()
     while True:
         piece = list(itertools.islice(source, _PIECE))
-        if renew:
-            current_scope().renew()
+        current_scope().renew()
         if piece:
             pending.append(batcher.submit(piece, bounded=False))
         if pending and (len(pending) > 1 or not piece):

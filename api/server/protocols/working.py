@@ -97,7 +97,7 @@ async def embed(service: Service, requests: Sequence[EncodeRequest], what: str =
 async def score(service: Service, pairs: Sequence[Pair], what: str = "documents") -> list[float]:
     """Score pairs through the queue; errors as in `embed`."""
     assert service.reranker_queue is not None
-    outcomes = await service.reranker_queue.outcomes(pairs)
+    (outcomes,) = await service.reranker_queue.outcomes([tuple(pairs)])
     wrong = first_error(outcomes)
     if wrong is not None:
         raise placed(wrong[1], f"{what}[{wrong[0]}]") from wrong[1]

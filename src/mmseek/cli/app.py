@@ -14,19 +14,27 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mmseek.cli import (
+    alias,
+    calibrate,
     compact,
     copy,
     delete,
     demo,
+    duplicates,
     embed,
     evaluate,
+    exchange,
     index,
     info,
     keys,
+    mine,
     models,
+    reembed,
     rerank,
     search,
     serve,
+    snapshot,
+    train,
     tune,
     verify,
 )
@@ -48,13 +56,24 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
+app.command("calibrate")(calibrate.calibrate)
 app.command("info")(info.info)
 app.command("delete")(delete.delete)
 app.command("verify")(verify.verify)
 app.command("compact")(compact.compact)
 app.command("copy")(copy.copy)
 app.command("tune")(tune.tune)
+app.command("snapshot")(snapshot.snapshot)
+app.command("restore")(snapshot.restore)
+app.command("export")(exchange.export)
+app.command("import")(exchange.import_)
+app.command("alias")(alias.alias)
+app.command("reembed")(reembed.reembed)
+app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
+app.command("mine")(mine.mine)
+app.command("train")(train.train)
+app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 app.command("keys")(keys.keys)

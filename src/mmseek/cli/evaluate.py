@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
-from mmseek.cli.opening import DEFAULT_ENCODER, load
+from mmseek.cli.opening import DEFAULT_ENCODER, load, load_scorer
 from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, writable_file, write_text
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
+from mmseek.cli.reranking import DepthOption, RerankOption
 
 if TYPE_CHECKING:
     from mmseek.evaluation import EvalReport, GroupResult
@@ -27,10 +28,12 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Also write the JSON document to this file.")
     ] = None,
+    rerank: RerankOption = None,
+    rerank_depth: DepthOption = 50,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score an encoder's rankings on a dataset.
+    """Score an encoder's rankings on a dataset; with --rerank, also those of a reranker beside them.
 
     Ranks the corpus for every query and scores the rankings, overall and by task.
 
@@ -46,13 +49,18 @@ def evaluate(
             writable_file(output, "--output")
         data = load_dataset(dataset, split)
         model = load(encoder, device)
+        scorer = None if rerank is None else load_scorer(rerank, device)
         with Meter("queries") as meter:
-            report = run_evaluation(data, model, on_progress=meter.phase)
+            report = run_evaluation(data, model, reranker=scorer, rerank_depth=rerank_depth, on_progress=meter.phase)
         document = report.to_json()
         if output is not None:
             write_text(output, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
         out.json(document)
         out.show(_heading(report), _table(report))
+        if report.reranked is not None:
+            mean, low, high = report.reranked.gain["ndcg@10"]
+            depth = count(report.reranked.depth, "hit")
+            out.show(f"{one_line(report.reranked.reranker)} on {depth}: nDCG@10 {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
         for warning in report.warnings:
             say(f"note: {warning}")
         if output is not None:
@@ -74,6 +82,10 @@ def _table(report: EvalReport) -> Any:
     from rich.text import Text
 
     groups: dict[str, GroupResult] = {"all": report.overall, **report.by_task}
+    if report.reranked is not None:
+        groups = {"no reranking": report.overall, "reranked": report.reranked.overall}
+        for task, group in report.by_task.items():
+            groups |= {task: group, f"{task}, reranked": report.reranked.by_task[task]}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for name in groups:

@@ -35,14 +35,14 @@ class Lines:
         self.failures.sort(key=lambda failure: failure.line or 0)
 
 
-def check_files(source: Path, output: Path, what: str) -> None:
+def check_files(source: Path, output: Path, what: str, suffix: str = ".npy") -> None:
     """Refuse what cannot work before a model is loaded. `what` the lines of `source` are: `items`, say.
 
     Raises:
-        InputError: the output is no .npy file or cannot be written, or the source is not there.
+        InputError: the output has another suffix or cannot be written, or the source is not there.
     """
-    if output.suffix != ".npy":
-        raise InputError(f"--output {output} does not end in .npy, which is what is written: name it so")
+    if output.suffix != suffix:
+        raise InputError(f"--output {output} does not end in {suffix}, which is what is written: name it so")
     writable_file(output, "--output")
     if not source.exists():
         raise InputError(f"{source} does not exist: give a JSONL file of {what}")

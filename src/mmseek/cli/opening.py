@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmseek.cli.output import one_line, say
 from mmseek.errors import NotACollection
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Collection, Encoder, Reranker
+    from mmseek.protocols import Collection, Encoder, MultiVectorEncoder, Reranker
 
 __all__ = [
     "DEFAULT_ENCODER",
     "load",
     "load_scorer",
+    "load_tokens",
+    "multi_vector",
     "note_unused_instruction",
     "open_for_indexing",
     "open_retriever",
@@ -27,8 +29,8 @@ __all__ = [
 DEFAULT_ENCODER = "mini"
 
 
-def load(spec: str, device: str | None) -> Encoder:
-    """Load an encoder; a terminal is told what takes so long.
+def load(spec: str, device: str | None, **options: Any) -> Encoder:
+    """Load an encoder; a terminal is told what takes so long. `options` are those of `load_encoder`.
 
     Raises:
         SpecError: no family answers to the spec.
@@ -38,7 +40,23 @@ def load(spec: str, device: str | None) -> Encoder:
     with _waiting(f"loading encoder {one_line(spec)}"):
         from mmseek.embed import load_encoder
 
-        return load_encoder(spec, device=device)
+        return load_encoder(spec, device=device, **options)
+
+
+def multi_vector(spec: str) -> bool:
+    """Whether the encoder of a spec gives many vectors an item; no weights are loaded."""
+    from mmseek.embed import FAMILIES, parse_spec
+
+    return FAMILIES[parse_spec(_named(spec, quiet=True), FAMILIES).family].multi_vector
+
+
+def load_tokens(spec: str, device: str | None) -> MultiVectorEncoder:
+    """Load an encoder of many vectors an item; errors as in `load`."""
+    spec = _named(spec)
+    with _waiting(f"loading encoder {one_line(spec)}"):
+        from mmseek.embed import load_multi_vector_encoder
+
+        return load_multi_vector_encoder(spec, device=device)
 
 
 def load_scorer(spec: str, device: str | None) -> Reranker:
@@ -49,12 +67,12 @@ def load_scorer(spec: str, device: str | None) -> Reranker:
         ModelError: its weights are missing or unusable.
     """
     with _waiting(f"loading reranker {one_line(spec)}"):
-        from mmseek.rerank import load_reranker
+        from mmseek.pipeline.rerankers import load_reranker
 
         return load_reranker(spec, device=device)
 
 
-def _named(spec: str) -> str:
+def _named(spec: str, *, quiet: bool = False) -> str:
     """The spec, or for `auto:MODEL` the one that it stands for, and a note of why."""
     if not spec.strip().startswith("auto:"):
         return spec
@@ -62,7 +80,8 @@ def _named(spec: str) -> str:
     from mmseek.embed.detect import resolve
 
     found, detection = resolve(parse_spec(spec, FAMILIES))
-    say(f"note: {one_line(spec)} is {one_line(str(found))}, for {one_line(detection.reason)}")
+    if not quiet:
+        say(f"note: {one_line(spec)} is {one_line(str(found))}, for {one_line(detection.reason)}")
     return str(found)
 
 
@@ -72,22 +91,22 @@ def open_retriever(
     *,
     device: str | None,
     mode: Literal["read", "write"] = "read",
-    rerank: str | None = None,
-    rerank_depth: int = 50,
+    rerank: Sequence[str] = (),
+    rerank_depth: Sequence[int] | None = None,
 ) -> Iterator[Retriever]:
-    """A collection, the encoder that it names and a reranker. The collection is first: it opens quickly or fails early.
+    """A collection, the encoder that it names and rerankers. The collection is first: it opens quickly or fails early.
 
     Raises:
-        InputError: the depth is below 1.
+        InputError: a depth is below 1, or there are more depths than rerankers.
     """
     from mmseek.index import open_collection
 
     with closing(open_collection(place, mode=mode)) as collection:
-        reranker = None if rerank is None else load_scorer(rerank, device)
+        rerankers = [load_scorer(spec, device) for spec in rerank]
         encoder = load(collection.info().encoder.spec, device)
         from mmseek.pipeline import Retriever
 
-        yield Retriever(encoder, collection, reranker, rerank_depth)
+        yield Retriever(encoder, collection, rerankers, rerank_depth)
 
 
 @contextmanager
@@ -122,9 +141,9 @@ def open_for_indexing(
         yield encoder, existing
 
 
-def note_unused_instruction(spec: str, instruction: str | None, *, rerank: str | None = None) -> None:
-    """Say so if neither the encoder nor the reranker can follow the instruction that was given."""
-    if instruction is None or (rerank is not None and _reranker_follows(rerank)):
+def note_unused_instruction(spec: str, instruction: str | None, *, rerank: Sequence[str] = ()) -> None:
+    """Say so if neither the encoder nor a reranker can follow the instruction that was given."""
+    if instruction is None or any(map(_reranker_follows, rerank)):
         return
     from mmseek.embed import FAMILIES, parse_spec
 

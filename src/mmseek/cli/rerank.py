@@ -1,11 +1,11 @@
-"""`mmseek rerank`: pairs to scores in a `.npy` file; and what `mmseek search --rerank` says of its second stage."""
+"""`mmseek rerank`: pairs to scores in a `.npy` file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +16,10 @@ from mmseek.cli.options import DeviceOption, JsonOption
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
 from mmseek.cli.reports import show_failures
-from mmseek.errors import InputError, ItemError, MmseekError
+from mmseek.errors import InputError, ItemError
 
 if TYPE_CHECKING:
     from mmseek._types import Pair
-    from mmseek.pipeline import Retriever, SearchResult
     from mmseek.protocols import Reranker
 
 
@@ -119,21 +118,3 @@ def _write_scores(source: _Source, model: Reranker, output: Path) -> int:
             raise InputError(f"{source.path} holds no pair that can be scored, nothing was written{first}")
         writer.finish()
         return writer.rows
-
-
-def reranking_document(retriever: Retriever, result: SearchResult) -> dict[str, Any]:
-    """What `mmseek search --json` adds of its second stage; nothing if there is none."""
-    if retriever.reranker is None:
-        return {}
-    return {
-        "reranker": retriever.reranker.identity.spec,
-        "timings": {step: round(took, 3) for step, took in result.timings.items()},
-        "unscored": [{"id": name, "reason": str(error)} for name, error in result.unscored.items()],
-    }
-
-
-def note_unscored(unscored: Mapping[str, MmseekError]) -> None:
-    """Say which hits the reranker could not score."""
-    for name, error in list(unscored.items())[:1]:
-        more = f" (and {len(unscored) - 1} more)" if len(unscored) > 1 else ""
-        say(f"note: {one_line(name)} was not scored by the reranker and comes last: {error}{more}")

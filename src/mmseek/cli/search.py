@@ -10,12 +10,22 @@ import typer
 
 from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, collection_path, writable_file, write_text
 from mmseek.cli.output import count, one_line, say, verb_output
-from mmseek.errors import InputError, MediaNotFound
+from mmseek.cli.queries import Wishes, build_query
+from mmseek.cli.reranking import (
+    DepthsOption,
+    RerankersOption,
+    no_hits,
+    note_reranking,
+    reranking_document,
+    reranking_of,
+    show_explained,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmseek._types import Document, Hit, Query, SearchMode
+    from mmseek._types import Document, Hit, Query
+    from mmseek.pipeline.explaining import Explanation
 
 
 class _ModeChoice(StrEnum):
@@ -37,14 +47,41 @@ def search(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="ID", help="Never rank this id. May be given again.")
     ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option("--rerank", metavar="SPEC", help="Order the first hits anew; `mmseek models` lists rerankers."),
+    candidate: Annotated[
+        list[str] | None, typer.Option("--candidate", metavar="ID", help="Rank only this id. May be given again.")
     ] = None,
-    rerank_depth: Annotated[
-        int,
-        typer.Option("--rerank-depth", metavar="N", min=1, help="How many hits are ordered anew; -k if that is more."),
-    ] = 50,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="TEXT:WEIGHT", help="One more text; below 0: keep away. Again for more."),
+    ] = None,
+    also_image: Annotated[
+        list[str] | None,
+        typer.Option("--also-image", metavar="FILE:WEIGHT", help="One more picture, with a weight. Again for more."),
+    ] = None,
+    like: Annotated[
+        list[str] | None, typer.Option("--like", metavar="ID", help="Near to this document. May be given again.")
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option("--unlike", metavar="ID", help="Far from this document. May be given again.")
+    ] = None,
+    group: Annotated[bool, typer.Option("--group", help="Only the best document of each parent.")] = False,
+    rerank: RerankersOption = None,
+    rerank_depth: DepthsOption = None,
+    rerank_fusion: Annotated[
+        str | None,
+        typer.Option("--rerank-fusion", metavar="W", help="A weight for 'score before + W * rerank', or rrf."),
+    ] = None,
+    rerank_budget: Annotated[
+        float | None,
+        typer.Option("--rerank-budget", metavar="SECONDS", help="Stop reranking then; the rest keep their order."),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option("--threshold", metavar="N|FILE", help="Leave hits below out; FILE is of mmseek calibrate."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell of each hit where it was before and what the reranker was sent.")
+    ] = False,
     condition: Annotated[
         str | None,
         typer.Option(
@@ -66,27 +103,36 @@ def search(
     mmseek search "a red bicycle" -c my.index
     mmseek search --image photo.jpg -c my.index
     mmseek search "the same in blue" --image photo.jpg -c my.index --html found.html
+    mmseek search "red shoes" --also "leather:-0.3" --like shoe-17 -c my.index
     """
     with verb_output(as_json) as out:
         place = collection_path(collection)
         query = build_query(
-            text, image, instruction=instruction, k=k, exclude=exclude or (), mode=mode.value, condition=condition
+            text,
+            image,
+            instruction=instruction,
+            k=k,
+            exclude=exclude or (),
+            mode=mode.value,
+            condition=condition,
+            wishes=Wishes(candidate, also or (), also_image or (), like or (), unlike or (), group=group),
         )
         if html is not None:
             writable_file(html, "--html")
         from mmseek.cli.opening import note_unused_instruction, open_retriever
-        from mmseek.cli.rerank import note_unscored, reranking_document
 
-        with open_retriever(place, device=device, rerank=rerank, rerank_depth=rerank_depth) as retriever:
-            note_unused_instruction(retriever.encoder.identity.spec, instruction, rerank=rerank)
-            result = retriever.search(query)
-        shown = {"hits": [hit_document(hit) for hit in result.hits], "took_ms": round(result.took_ms, 3)}
-        out.json(shown | reranking_document(retriever, result))
-        note_unscored(result.unscored)
+        with open_retriever(place, device=device, rerank=rerank or (), rerank_depth=rerank_depth) as retriever:
+            note_unused_instruction(retriever.encoder.identity.spec, instruction, rerank=rerank or ())
+            how = reranking_of(retriever, threshold=threshold, fusion=rerank_fusion, budget=rerank_budget)
+            result = retriever.search(query, reranking=how, explain=explain)
+        hits = [hit_document(hit, result.explained.get(hit.id)) for hit in result.hits]
+        out.json({"hits": hits, "took_ms": round(result.took_ms, 3)} | reranking_document(retriever, result))
+        note_reranking(result)
         if result.hits:
             out.show(hit_table(result.hits), f"{count(len(result.hits), 'hit')} in {result.took_ms:.0f} ms")
         else:
-            out.show("no hits: the collection is empty, or nothing in it has these words or meets the conditions")
+            out.show(no_hits(result))
+        out.show(*show_explained(result))
         if html is not None:
             from mmseek.api.pages import render_results
 
@@ -94,53 +140,24 @@ def search(
             say(f"wrote {html}")
 
 
-def build_query(
-    text: str | None,
-    image: Path | None,
-    *,
-    instruction: str | None,
-    k: int,
-    exclude: Sequence[str],
-    mode: SearchMode = "dense",
-    condition: str | None = None,
-) -> Query:
-    """The query of words and a picture file: the picture first, as in items.
-
-    Raises:
-        InputError: there is neither.
-        MediaNotFound: the picture is not there.
-    """
-    from mmseek._types import Content, Query
-
-    if text is not None and not text.strip():
-        text = None
-    if text is None and image is None:
-        raise InputError("there is nothing to search for: give a text, --image FILE, or both")
-    if image is not None and not image.is_file():
-        raise MediaNotFound(f"--image {image} is not a file: give the path of a picture")
-    # The absolute path, so that a page can be written anywhere.
-    parts = [part for part in (None if image is None else image.absolute(), text) if part is not None]
-    return Query(
-        Content.of(*parts),
-        instruction=instruction,
-        k=k,
-        exclude=frozenset(exclude),
-        mode=mode,
-        filter=condition,
-    )
-
-
-def hit_document(hit: Hit) -> dict[str, Any]:
+def hit_document(hit: Hit, explanation: Explanation | None = None) -> dict[str, Any]:
     """A hit as `--json` writes it."""
     from mmseek.items import item_to_json
 
-    return {
+    found = {} if explanation is None else {"explain": _explanation_json(explanation)}
+    return found | {
         "rank": hit.rank,
         "id": hit.id,
         "score": float(hit.score),
         "scores": {name: float(score) for name, score in hit.scores.items()},
         "document": item_to_json(hit.document),
     }
+
+
+def _explanation_json(explanation: Explanation) -> dict[str, Any]:
+    from mmseek.pipeline.explaining import explanation_json
+
+    return explanation_json(explanation)
 
 
 def hit_table(hits: Sequence[Hit]) -> Any:
@@ -178,4 +195,4 @@ def _caption(document: Document) -> str:
 
 def _title(query: Query) -> str:
     words = one_line(query.content.text, 80)
-    return words or "Hits for a picture"
+    return words or ("Hits for a picture" if query.content.images else "Hits for a mixed query")

@@ -13,6 +13,7 @@ import typer
 from mmseek.cli.opening import load, load_scorer, open_retriever
 from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
+from mmseek.cli.reranking import DepthsOption, RerankersOption
 from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ def serve(
     ] = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", metavar="SPEC", help="Without a collection: the encoder to serve.")
-    ] = None,
-    rerank: Annotated[
-        str | None, typer.Option("--rerank", metavar="SPEC", help="Reranker; `mmseek models` lists them.")
     ] = None,
     name: Annotated[
         list[str] | None,
@@ -64,6 +62,8 @@ def serve(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as they would be used, and stop.")
     ] = False,
+    rerank: RerankersOption = None,
+    rerank_depth: DepthsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +79,8 @@ def serve(
         flags: dict[str, Any] = {
             "collection": collection,
             "encoder": encoder,
-            "rerank": rerank,
+            "rerank": tuple(rerank) if rerank else None,
+            "rerank_depth": tuple(rerank_depth) if rerank_depth else None,
             "names": tuple(name) if name else None,
             "host": host,
             "port": port,
@@ -102,7 +103,7 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
     keys = None if asked.api_key_file is None else KeyRing(read_keys(asked.api_key_file.expanduser()))
     if keys is not None and not len(keys):
         raise ConfigError(f"{asked.api_key_file} has no key: add one with `mmseek keys --add NAME`")
-    what = str(collection_path(asked.collection)) if asked.collection else asked.encoder or asked.rerank
+    what = str(collection_path(asked.collection)) if asked.collection else asked.encoder or asked.rerank[-1]
 
     def ready(url: str) -> None:
         out.json({"url": url, "collection" if asked.collection else "model": what}, now=True)
@@ -127,6 +128,8 @@ def _check(asked: ServeSettings) -> None:
         raise ConfigError("there is nothing to serve: give --collection PLACE, --encoder SPEC or --rerank SPEC")
     if asked.collection and asked.encoder:
         raise ConfigError("a collection brings its own encoder: give --collection or --encoder, not both")
+    if not asked.collection and len(asked.rerank) > 1:
+        raise ConfigError("a chain of rerankers needs a collection to search: give one --rerank, or --collection PLACE")
     if asked.api_key_file is None and not asked.allow_remote and not is_loopback(asked.host):
         raise ConfigError(
             f"--host {asked.host} lets other machines read and change everything without a key: "
@@ -139,10 +142,12 @@ def _models(asked: ServeSettings, device: str | None) -> Iterator[dict[str, Any]
     """What to serve, as `mmseek.api.server.serve` takes it."""
     if asked.collection:
         place = collection_path(asked.collection)
-        with open_retriever(place, mode="write", device=device, rerank=asked.rerank) as retriever:
+        with open_retriever(
+            place, mode="write", device=device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
+        ) as retriever:
             yield {"retriever": retriever}
         return
     yield {
         "encoder": load(asked.encoder, device) if asked.encoder else None,
-        "reranker": load_scorer(asked.rerank, device) if asked.rerank else None,
+        "reranker": load_scorer(asked.rerank[0], device) if asked.rerank else None,
     }

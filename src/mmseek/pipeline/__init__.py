@@ -2,6 +2,7 @@
 
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress, write_report
+from mmseek.pipeline.reranking import Reranking
 from mmseek.pipeline.retriever import Retriever, SearchResult
 from mmseek.pipeline.tuning import tune_collection
 
@@ -10,6 +11,7 @@ __all__ = [
     "IndexingInterrupted",
     "IndexingStopped",
     "Progress",
+    "Reranking",
     "Retriever",
     "SearchResult",
     "index_corpus",

@@ -1,24 +1,18 @@
-"""Search by vector, in words, or by both, the two lists of hits fused into one."""
+"""Two lists of hits, by vector and in words, fused into one."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from mmseek._types import Hit, Query
-from mmseek.protocols import Collection, Encoder
-
-if TYPE_CHECKING:
-    from mmseek._types import FloatArray
+from mmseek._types import Hit
 
 Fusion: TypeAlias = Callable[[Sequence[Hit], Sequence[Hit]], Mapping[str, float]]
 
 RRF_K = 60
 # Of 0.3 to 0.7 the best on SciFact's train split; above reciprocal ranks (`benchmarks/hybrid_scifact.py`).
 DENSE_WEIGHT = 0.3
-_DEPTH = 100
 
 
 def reciprocal_ranks(dense: Sequence[Hit], lexical: Sequence[Hit], *, k: int = RRF_K) -> dict[str, float]:
@@ -65,34 +59,3 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], k: int, fusion: Fusion = 
         replace(hits[name], rank=rank, score=scores[name], scores=parts[name])
         for rank, name in enumerate(best, start=1)
     ]
-
-
-def run_query(query: Query, encoder: Encoder, collection: Collection) -> tuple[list[Hit], dict[str, float]]:
-    """The hits of a query, and the milliseconds of the steps `encode` and `search`.
-
-    A query without words is searched by its vector, whatever its mode.
-
-    Raises:
-        MmseekError: as in `Retriever.search`.
-    """
-    words = query.content.text
-    mode = query.mode if words.strip() else "dense"
-    began = time.perf_counter()
-    vector: FloatArray | None = None
-    if mode != "lexical":
-        vector = encoder.encode_query([query.content], query.instruction)[0]
-    encoded = time.perf_counter()
-    depth = max(query.k, _DEPTH) if mode == "hybrid" else query.k
-    dense: list[Hit] = []
-    lexical: list[Hit] = []
-    if vector is not None:
-        dense = collection.search(
-            vector, depth, exclude=query.exclude, candidates=query.candidates, filter=query.filter
-        )
-    if mode != "dense":
-        lexical = collection.search_text(
-            words, depth, exclude=query.exclude, candidates=query.candidates, filter=query.filter
-        )
-    hits = fuse(dense, lexical, query.k) if mode == "hybrid" else dense or lexical
-    ended = time.perf_counter()
-    return hits, {"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000}

@@ -20,6 +20,7 @@ from mmseek.digest import digest
 from mmseek.errors import EncoderMismatch, InputError, ItemError, MmseekError, StorageError
 from mmseek.index.corpus import Entry, Located, Skipped
 from mmseek.media import MediaLimits
+from mmseek.pipeline.encoders import check_one_vector
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 from mmseek.protocols import Collection, Encoder
 
@@ -65,6 +66,7 @@ def index_corpus(
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    check_one_vector(encoder)
     info = collection.info()
     if info.encoder.fingerprint != encoder.identity.fingerprint:
         raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)

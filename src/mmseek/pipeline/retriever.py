@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Container
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,21 +11,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from mmseek._types import Content, Document, Hit, Image, Query, SearchMode
+from mmseek._types import Content, Document, GroupBy, Hit, Image, Query, SearchMode, Weighted
 from mmseek.embed import load_encoder
 from mmseek.errors import EncoderMismatch, InputError, MmseekError
 from mmseek.index import open_collection
-from mmseek.pipeline.hybrid import run_query
+from mmseek.pipeline.encoders import check_one_vector
+from mmseek.pipeline.explaining import Explanation, explain
 from mmseek.pipeline.indexing import index_corpus
+from mmseek.pipeline.mixing import wanted_content
+from mmseek.pipeline.querying import run_query
 from mmseek.pipeline.report import IndexReport, Progress
-from mmseek.pipeline.reranking import DEFAULT_DEPTH, check_depth, rerank_hits
+from mmseek.pipeline.rerankers import load_reranker
+from mmseek.pipeline.reranking import Reranking, Stage, StageReport, as_stages, run_stages
 from mmseek.protocols import Collection, Encoder, Reranker
-from mmseek.rerank import load_reranker
 
 if TYPE_CHECKING:
     import PIL.Image
 
 Mode = Literal["read", "write", "create"]
+
+_NOT_GIVEN = (None, None, 10, None, "dense", None, None)  # what `search` takes for its own arguments beside a Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,18 @@ class SearchResult:
         took_ms: milliseconds in all.
         timings: milliseconds of the steps: `encode`, `search`, and `rerank` if there is a reranker.
         unscored: ids of documents that the reranker could not score, and why; they stand behind all others.
+        stages: how far each reranker got.
+        below: how many hits the threshold left out.
+        explained: of each hit by its id, if it was asked for.
     """
 
     hits: tuple[Hit, ...]
     took_ms: float
     timings: Mapping[str, float] = field(default_factory=dict)
     unscored: Mapping[str, MmseekError] = field(default_factory=dict)
+    stages: tuple[StageReport, ...] = ()
+    below: int = 0
+    explained: Mapping[str, Explanation] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -62,28 +73,38 @@ class Retriever:
     Args:
         encoder: the one that the collection was made with.
         collection: what is searched.
-        reranker: orders the first hits anew, if given.
-        rerank_depth: how many it orders, or k if that is more; at least 1.
+        reranker: orders the first hits anew, if given; several do so one after the other.
+        rerank_depth: how many each orders, the first k if that is more; at least 1. 50 if nothing is said, of several
+            100 and then 20.
+        reranking: threshold, fusion and time of the rerankers.
 
     Raises:
         EncoderMismatch: the collection holds vectors of another encoder.
-        InputError: the depth is below 1.
+        InputError: the depth is below 1, or the encoder gives many vectors an item.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         collection: Collection,
-        reranker: Reranker | None = None,
-        rerank_depth: int = DEFAULT_DEPTH,
+        reranker: Reranker | Sequence[Reranker] | None = None,
+        rerank_depth: int | Sequence[int] | None = None,
+        reranking: Reranking | None = None,
     ) -> None:
+        check_one_vector(encoder)
         info = collection.info()
         if info.encoder.fingerprint != encoder.identity.fingerprint:
             raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
         self.encoder = encoder
         self.collection = collection
-        self.reranker = reranker
-        self.rerank_depth = check_depth(rerank_depth)
+        rerankers = [] if reranker is None else list(reranker) if isinstance(reranker, Sequence) else [reranker]
+        self.stages = as_stages(rerankers, rerank_depth)
+        self.reranking = reranking or Reranking()
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """The last one, which decides."""
+        return self.stages[-1].reranker if self.stages else None
 
     @classmethod
     def open(
@@ -93,8 +114,9 @@ class Retriever:
         *,
         mode: Mode = "read",
         device: str | None = None,
-        reranker: str | Reranker | None = None,
-        rerank_depth: int = DEFAULT_DEPTH,
+        reranker: str | Reranker | Sequence[str | Reranker] | None = None,
+        rerank_depth: int | Sequence[int] | None = None,
+        reranking: Reranking | None = None,
     ) -> Self:
         """Open a collection with its encoder.
 
@@ -104,8 +126,9 @@ class Retriever:
             mode: `read`; `write` to add and delete too, which makes the collection if there is none and an encoder
                 is given; `create` to refuse an existing one.
             device: where the encoder and the reranker run, for example `cpu` or `cuda`.
-            reranker: a spec, or a loaded reranker; without it, hits are in the encoder's order.
-            rerank_depth: see `Retriever`.
+            reranker: a spec, a loaded reranker, or several; without it, hits are in the encoder's order.
+            rerank_depth: how many hits each reranker orders; see `Retriever`.
+            reranking: threshold, fusion and time; see `Retriever`.
 
         Raises:
             NotACollection: there is none at this place.
@@ -118,14 +141,15 @@ class Retriever:
             collection = open_collection(location, mode=mode)
         else:
             encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+            check_one_vector(encoder)
             collection = open_collection(location, mode=mode, encoder=encoder.identity)
         with ExitStack() as on_error:
             on_error.callback(collection.close)
             if encoder is None:
                 encoder = load_encoder(collection.info().encoder.spec, device=device)
-            if isinstance(reranker, str):
-                reranker = load_reranker(reranker, device=device)
-            retriever = cls(encoder, collection, reranker, rerank_depth)
+            given = [] if reranker is None else [reranker] if isinstance(reranker, str | Reranker) else list(reranker)
+            loaded = [load_reranker(each, device=device) if isinstance(each, str) else each for each in given]
+            retriever = cls(encoder, collection, loaded, rerank_depth, reranking)
             on_error.pop_all()
         return retriever
 
@@ -140,6 +164,13 @@ class Retriever:
         candidates: Container[str] | None = None,
         mode: SearchMode = "dense",
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+        also: Sequence[Weighted] = (),
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        group_by: GroupBy | None = None,
+        rerank: bool = True,
+        reranking: Reranking | None = None,
+        explain: bool = False,
     ) -> SearchResult:
         """The k nearest documents of a query; with a reranker, the best k of the nearest in its order.
 
@@ -152,6 +183,13 @@ class Retriever:
             candidates: if given, only these ids are ranked.
             mode: `dense`: by vector; `lexical`: in words; `hybrid`: both, fused. Without words it is always by vector.
             filter: a condition on metadata, for example `year >= 2020 and tags contains "map"`.
+            also: more texts and pictures with weights, below 0 to keep away from them.
+            like: ids of documents to be near to.
+            unlike: ids of documents to be far from.
+            group_by: `parent`: at most one document, the best, of each parent.
+            rerank: whether the rerankers are asked, if there are any.
+            reranking: threshold, fusion and time of this search, in place of the retriever's own.
+            explain: whether each hit comes with what the rerankers were sent.
 
         Raises:
             InputError: there is nothing to search for, k is below 1, or the filter cannot be read.
@@ -166,13 +204,22 @@ class Retriever:
                 candidates=None if candidates is None else frozenset(candidates),
                 mode=mode,
                 filter=filter,
+                also=tuple(also),
+                like=tuple(like),
+                unlike=tuple(unlike),
+                group_by=group_by,
             )
-        elif (image, instruction, k, candidates, mode, filter) != (None, None, 10, None, "dense", None) or exclude:
+        elif (image, instruction, k, candidates, mode, filter, group_by) != _NOT_GIVEN or any(
+            (exclude, also, like, unlike)
+        ):
             raise InputError("a Query says everything itself: give nothing else beside it")
-        wide = query if self.reranker is None else replace(query, k=max(query.k, self.rerank_depth))
+        stages = self.stages if rerank else ()
+        if stages and query.is_mixed:
+            wanted_content(query)  # refused before anything is encoded
+        wide = replace(query, k=max(query.k, stages[0].depth)) if stages else query
         hits, timings = run_query(wide, self.encoder, self.collection)
-        result = SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
-        return result if self.reranker is None else _reranked(self.reranker, query, result)
+        first = SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
+        return _reranked(stages, query, first, reranking or self.reranking, explaining=explain)
 
     def add(
         self, documents: Iterable[Document], *, on_progress: Callable[[Progress], None] | None = None
@@ -201,11 +248,23 @@ class Retriever:
         self.close()
 
 
-def _reranked(reranker: Reranker, query: Query, first: SearchResult) -> SearchResult:
+def _reranked(
+    stages: Sequence[Stage], query: Query, first: SearchResult, how: Reranking, *, explaining: bool
+) -> SearchResult:
+    """What the rerankers and the threshold make of the hits of the first stage."""
     began = time.perf_counter()
-    hits, unscored = rerank_hits(reranker, query, first.hits)
-    took = (time.perf_counter() - began) * 1000
-    return SearchResult(hits, first.took_ms + took, {**first.timings, "rerank": took}, unscored)
+    asked = replace(query, content=wanted_content(query)) if stages and query.is_mixed else query
+    found = run_stages(stages, asked, first.hits, how)
+    took = (time.perf_counter() - began) * 1000 if stages else 0.0
+    return SearchResult(
+        hits=found.hits,
+        took_ms=first.took_ms + took,
+        timings={**first.timings, "rerank": took} if stages else first.timings,
+        unscored=found.unscored,
+        stages=found.stages,
+        below=found.below,
+        explained=explain(asked, first.hits, found.hits, stages, found.stages) if explaining else {},
+    )
 
 
 def _content(query: Content | str | None, image: Image | Path | str | PIL.Image.Image | None) -> Content:

@@ -1,0 +1,86 @@
+"""From a query to its hits: by vector, in words or by both, and one for each parent if that is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mmseek._types import Hit, Query
+from mmseek.pipeline.hybrid import fuse
+from mmseek.pipeline.mixing import query_vector, query_words
+from mmseek.protocols import Collection, Encoder
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+
+_DEPTH = 100  # hits of either list that are fused, at least
+_WIDER = 4  # how much deeper a grouped search looks each time it has found too few parents
+
+
+def run_query(query: Query, encoder: Encoder, collection: Collection) -> tuple[list[Hit], dict[str, float]]:
+    """The hits of a query, and the milliseconds of the steps `encode` and `search`.
+
+    A query without words is searched by its vector, whatever its mode.
+
+    Raises:
+        MmseekError: as in `Retriever.search`.
+    """
+    words = query_words(query)
+    mode = query.mode if words.strip() else "dense"
+    began = time.perf_counter()
+    vector = None if mode == "lexical" else query_vector(query, encoder, collection)
+    encoded = time.perf_counter()
+    search = _Search(query, collection, vector, "" if mode == "dense" else words)
+    hits = search.hits(query.k) if query.group_by is None else search.groups(query.k)
+    ended = time.perf_counter()
+    return hits, {"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A query that is ready to run: by vector if there is one, in words if there are any."""
+
+    query: Query
+    collection: Collection
+    vector: FloatArray | None
+    words: str
+
+    def hits(self, k: int) -> list[Hit]:
+        """The k best."""
+        query = self.query
+        exclude = query.exclude.union(query.like, query.unlike)
+        depth = max(k, _DEPTH) if self.vector is not None and self.words else k
+        dense: list[Hit] = []
+        lexical: list[Hit] = []
+        if self.vector is not None:
+            dense = self.collection.search(
+                self.vector, depth, exclude=exclude, candidates=query.candidates, filter=query.filter
+            )
+        if self.words:
+            lexical = self.collection.search_text(
+                self.words, depth, exclude=exclude, candidates=query.candidates, filter=query.filter
+            )
+        return fuse(dense, lexical, k) if self.vector is not None and self.words else dense or lexical
+
+    def groups(self, k: int) -> list[Hit]:
+        """The best hit of each of the k best parents: looks deeper until there are k, or nothing is left."""
+        depth = k
+        while True:
+            depth *= _WIDER
+            hits = self.hits(depth)
+            best = best_of_parents(hits, k)
+            if len(best) == k or len(hits) < depth:
+                return best
+
+
+def best_of_parents(hits: Sequence[Hit], k: int) -> list[Hit]:
+    """The first hit of each of the first k parents, ranked anew. A document without a parent stands for itself."""
+    first: dict[tuple[bool, str], Hit] = {}
+    for hit in hits:
+        parent = hit.document.parent_id
+        first.setdefault((parent is not None, hit.id if parent is None else parent), hit)
+        if len(first) == k:
+            break
+    return [replace(hit, rank=rank) for rank, hit in enumerate(first.values(), start=1)]

@@ -187,3 +187,46 @@ def test_nothing_to_serve_is_refused():
 
     with pytest.raises(ConfigError, match="nothing to serve"):
         create_app()
+
+
+def test_a_call_reaches_a_reranker_whole_whatever_else_waits():
+    """Some rerankers compare the documents of one query with one another: calls are never cut or mixed."""
+    import threading
+
+    calls = []
+
+    class Listwise(FakeReranker):
+        def stream(self, pairs):
+            pairs = list(pairs)
+            calls.append([pair.document.text for pair in pairs])
+            return super().stream(pairs)
+
+    asked = [[f"{name}{number}" for number in range(200)] for name in "abc"]
+    with TestClient(create_app(reranker=Listwise(lambda _: 1.0))) as client:
+        threads = [
+            threading.Thread(target=client.post, args=("/rerank",), kwargs={"json": {"query": "q", "texts": texts}})
+            for texts in asked
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(calls) == asked
+
+
+def test_a_search_reranks_through_the_queues(retriever, encoder):
+    from mmseek.pipeline import Retriever
+
+    first = FakeReranker(lambda pair: float(len(pair.document.text)), spec="first")
+    second = FakeReranker(lambda pair: -float(len(pair.document.text)), spec="second")
+    chained = Retriever(retriever.encoder, retriever.collection, [first, second])
+    with TestClient(create_app(chained)) as client:
+        documents = [{"id": text, "text": text} for text in ("a", "aa", "aaa")]
+        client.post("/v1/documents", json={"documents": documents})
+        found = client.post("/v1/search", json={"text": "q"}).json()
+        assert [hit["id"] for hit in found["hits"]] == ["a", "aa", "aaa"]
+        assert [stage["reranker"] for stage in found["rerankers"]] == ["first", "second"]
+        text = client.get("/metrics").text
+        assert 'mmseek_batch_items_sum{model="reranker"} 2.0' in text
+        assert client.post("/rerank", json={"query": "q", "texts": ["x"], "model": "second"}).status_code == 200
+    assert chained.stages[0].reranker is first  # ours is a copy

@@ -229,7 +229,8 @@ class Engine:
                 return Encoded(error=row)
             vectors.append(row)
         try:
-            return Encoded(vector=_normalised(self._recipe.combine(request, units, vectors)))
+            vector = _normalised(self._recipe.combine(request, units, vectors))
+            return Encoded(vector=vector, tokens=sum(unit.cost for unit in units))
         except MmseekError as error:
             return Encoded(error=error)
         except Exception as error:  # noqa: BLE001 - as in _prepare

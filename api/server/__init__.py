@@ -1,7 +1,8 @@
-"""The REST service of one collection."""
+"""The REST service: a collection, or models alone."""
 
 from mmseek.api.server.app import create_app
+from mmseek.api.server.config import ServeSettings, serve_settings
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.runner import serve
 
-__all__ = ["ServerLimits", "create_app", "serve"]
+__all__ = ["ServeSettings", "ServerLimits", "create_app", "serve", "serve_settings"]

@@ -1,72 +1,96 @@
-"""The application: routes, limits and errors around one retriever."""
+"""The application: routes, limits and errors around models, and around a collection if there is one."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from mmseek.api.server import errors
+from mmseek.api.server import errors, protocols
 from mmseek.api.server.body_limit import BodyLimit
 from mmseek.api.server.host_check import HostCheck
-from mmseek.api.server.lanes import Lane
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
-from mmseek.api.server.routes import ROUTERS
-from mmseek.api.server.service import Service
+from mmseek.api.server.request_scope import RequestScopes
+from mmseek.api.server.routes import COLLECTION_ROUTERS, ROUTERS
+from mmseek.api.server.security.gate import KeyCheck
+from mmseek.api.server.service import make_service
+from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmseek.api.server.batching import BatcherOptions
+    from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
-
-_READERS: Final = 4
+    from mmseek.protocols import Encoder, Reranker
 
 
 def create_app(
-    retriever: Retriever, *, limits: ServerLimits | None = None, hosts: Collection[str] | None = None
+    retriever: Retriever | None = None,
+    *,
+    encoder: Encoder | None = None,
+    reranker: Reranker | None = None,
+    limits: ServerLimits | None = None,
+    hosts: Collection[str] | None = None,
+    keys: KeyRing | None = None,
+    names: Sequence[str] = (),
+    cors_origins: Sequence[str] = (),
+    batching: BatcherOptions | None = None,
 ) -> FastAPI:
-    """The service of one collection, as an ASGI application.
+    """The service of a collection, or of models alone, as an ASGI application.
 
     Starting it needs no lifespan; ending the lifespan ends its threads. The retriever stays the caller's to close,
     after that.
 
     Args:
         retriever: its collection open for writing, and used by nothing else meanwhile.
+        encoder: makes embeddings; without it, the retriever's does.
+        reranker: answers rerank requests; without it, the retriever's does, if it has one.
         limits: what a request may ask for.
         hosts: the names under which requests are answered; None answers under any. See `host_check`.
+        keys: who may ask; None lets everybody in.
+        names: what clients may call the encoder besides its spec.
+        cors_origins: pages of which origins may ask from a browser; by default none.
+        batching: how the queues work; without it, as the limits say.
+
+    Raises:
+        ConfigError: there is neither a retriever nor a model.
     """
+    if retriever is None and encoder is None and reranker is None:
+        raise ConfigError("there is nothing to serve: give a collection, an encoder or a reranker")
     limits = limits or ServerLimits()
-    service = Service(
-        retriever=retriever,
-        limits=limits,
-        encoding=Lane("mmseek-encoding", threads=1, max_waiting=limits.max_waiting),
-        reading=Lane("mmseek-reading", threads=_READERS, max_waiting=limits.max_waiting * _READERS),
-    )
+    service = make_service(retriever, encoder, reranker, limits, batching=batching, names=names)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.stopping = True
-        service.encoding.close()
-        service.reading.close()
+        service.close()
 
     app = FastAPI(
         title="mmseek",
         version=version("mmseek"),
-        summary="Search a collection of texts, pictures and both.",
+        summary="Search a collection of texts, pictures and both; embed and rerank for other programs.",
         lifespan=lifespan,
         docs_url=None,  # that page would load scripts from another host
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.service = service
+    # The last one added is the outermost.
+    app.add_middleware(RequestScopes, seconds=limits.request_seconds)
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
+    if keys is not None:
+        app.add_middleware(KeyCheck, keys=keys)
+    if cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
     if hosts is not None:
         app.add_middleware(HostCheck, hosts=hosts)
-    app.add_middleware(RequestLog)  # the last one added is the outermost
+    app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
-    for router in ROUTERS:
+    routers = [*ROUTERS, *protocols.ROUTERS, *(COLLECTION_ROUTERS if retriever is not None else ())]
+    for router in routers:
         app.include_router(router)
     return app

@@ -30,8 +30,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if _declared(scope) > self._max_bytes:
-            await error_answer(413, "body_too_large", self._message, _CLOSE)(scope, receive, send)
+        key = scope.get("state", {}).get("key")
+        most = min(key.max_body_bytes or self._max_bytes, self._max_bytes) if key is not None else self._max_bytes
+        message_over = f"the body has more than the {most} bytes that are taken: send less in one request"
+        if _declared(scope) > most:
+            await error_answer(413, "body_too_large", message_over, _CLOSE)(scope, receive, send)
             return
         taken = 0
 
@@ -40,15 +43,11 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
-                if taken > self._max_bytes:
-                    raise HTTPException(413, self._message, _CLOSE)  # which the framework lets through while it parses
+                if taken > most:
+                    raise HTTPException(413, message_over, _CLOSE)  # which the framework lets through while it parses
             return message
 
         await self.app(scope, counted, send)
-
-    @property
-    def _message(self) -> str:
-        return f"the body has more than the {self._max_bytes} bytes that are taken: send less in one request"
 
 
 def _declared(scope: Scope) -> int:

@@ -30,9 +30,54 @@ class DocumentNotFound(errors.InputError):
 
 
 class ServerBusy(errors.MmseekError):
-    """Too many requests wait already; the same request may pass a little later."""
+    """Too many requests wait already; the same request may pass a little later.
+
+    Args:
+        reason: what there is too much of.
+        retry_after: seconds after which to come again.
+    """
 
     code = "busy"
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{reason}: try again in {retry_after} s")
+
+
+class ServerStopping(errors.MmseekError):
+    """The server takes no more work; another one may."""
+
+    code = "stopping"
+
+
+class WorkerLost(errors.ModelError):
+    """The thread that runs the model crashed or hung while it had this request."""
+
+    code = "worker_lost"
+
+
+class DeadlineExceeded(errors.MmseekError):
+    """The request waited for longer than its client or the server allows."""
+
+    code = "deadline_exceeded"
+
+
+class ClientGone(errors.MmseekError):
+    """The client hung up before its answer was ready; nobody reads this."""
+
+    code = "client_gone"
+
+
+class NotOffered(errors.MmseekError):
+    """This server runs without the part that the request needs: a reranker, say."""
+
+    code = "not_offered"
+
+
+class UnknownModel(errors.InputError):
+    """The request names a model that this server does not run."""
+
+    code = "unknown_model"
 
 
 # The most specific class of an error's MRO that stands here decides.
@@ -49,7 +94,13 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     errors.CollectionLocked: 503,
     errors.StorageError: 507,
     DocumentNotFound: 404,
-    ServerBusy: 503,
+    ServerBusy: 429,
+    ServerStopping: 503,
+    WorkerLost: 503,
+    DeadlineExceeded: 504,
+    ClientGone: 499,
+    NotOffered: 501,
+    UnknownModel: 404,
 }
 
 # What a client is told of faults of the server; the log has the whole sentence.
@@ -58,7 +109,9 @@ _PUBLIC: Final[Mapping[type[errors.MmseekError], str]] = {
     errors.MissingExtra: "the server lacks an optional part that this request needs",
     errors.CollectionLocked: "another process is writing to the collection; try again later",
     errors.StorageError: "the server's disk is full or failing; what was acknowledged before is safe",
-    ServerBusy: "too many requests are waiting; try again in a moment",
+    ServerStopping: "the server is stopping: send this to another one, or again in a moment",
+    WorkerLost: "the model stopped while it had this request and is being restarted: try again in a moment",
+    DeadlineExceeded: "the request waited longer than its deadline allows: try again when the server is less busy",
 }
 
 _CODES: Final = {
@@ -108,6 +161,9 @@ async def _on_mmseek_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.MmseekError)
     status = status_of(error)
     if status < 500:
+        again = {"Retry-After": str(error.retry_after)} if isinstance(error, ServerBusy) else None
+        return error_answer(status, error.code, str(error), again)
+    if isinstance(error, NotOffered):
         return error_answer(status, error.code, str(error))
     request_id = request.state.request_id
     _log.error("request_failed", request_id=request_id, code=error.code, exc_info=error)

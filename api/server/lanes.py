@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -36,7 +37,8 @@ class Lane:
         if self._inside >= self._max_waiting:
             raise ServerBusy(f"{self._inside} requests are waiting already")
         self._inside += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*args, **kwargs))
+        context = contextvars.copy_context()  # the call's work in other queues is still this request's
+        future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(call, *args, **kwargs))
         future.add_done_callback(self._leave)
         return await future
 

@@ -17,7 +17,12 @@ class ServerLimits:
         max_k: hits of a search.
         max_documents: documents of one request.
         max_ids: ids in `exclude`, `candidates` or a deletion.
-        max_waiting: requests that may wait for the encoder; more are refused as busy.
+        max_inputs: items of one request for embeddings or scores.
+        max_waiting: requests that may wait for a model; more are refused as busy.
+        batch_cost: of what goes to a model at once, in estimated tokens; a picture counts as 256.
+        request_seconds: the longest that a request may wait for a model.
+        stuck_seconds: without any outcome for so long, a model's worker is replaced.
+        cache_bytes: of memory for vectors that were made before; 0 keeps none.
         drain_seconds: how long a stopping server waits for the requests that it has begun.
         media: of each picture.
 
@@ -29,12 +34,18 @@ class ServerLimits:
     max_k: int = 1000
     max_documents: int = 1000
     max_ids: int = 100_000
-    max_waiting: int = 64
+    max_inputs: int = 2048
+    max_waiting: int = 256
+    batch_cost: int = 8192
+    request_seconds: int = 300
+    stuck_seconds: int = 300
+    cache_bytes: int = 64 * 1024**2
     drain_seconds: int = 30
     media: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "max_k", "max_documents", "max_ids", "max_waiting", "drain_seconds"):
-            value: int = getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
+        for name in self.__slots__:
+            value = getattr(self, name)
+            least = 0 if name == "cache_bytes" else 1
+            if isinstance(value, int) and value < least:
+                raise ConfigError(f"{name} must be at least {least}, not {value}")

@@ -10,18 +10,23 @@ import structlog
 from starlette.datastructures import MutableHeaders
 
 from mmseek.api.server.errors import unexpected_answer
+from mmseek.api.server.security.headers import add_security_headers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from mmseek.api.server.metrics import Metrics
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _log = structlog.get_logger("mmseek.api")
 
 
 class RequestLog:
-    """Gives each request an id, sends it back as `X-Request-ID`, logs the outcome, and answers bugs with a 500."""
+    """Gives each request an id, sent back as `X-Request-ID`; logs and counts its outcome; answers bugs with a 500."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -32,6 +37,7 @@ class RequestLog:
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         began = time.perf_counter()
+        self._metrics.in_flight.inc()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -39,7 +45,7 @@ class RequestLog:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                add_security_headers(headers)
             await send(message)
 
         try:
@@ -48,11 +54,24 @@ class RequestLog:
             _log.error("request_broke", request_id=request_id, exc_info=error)
             if not status:
                 await unexpected_answer(request_id)(scope, receive, send_with_id)
+        finally:
+            self._metrics.in_flight.dec()
+            self._tell(scope, status, time.perf_counter() - began)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        state, method = scope["state"], scope["method"]
+        # The pattern of the route, not the path: a metric for each document would have no end.
+        route = getattr(scope.get("route"), "path", "none")
+        known = method if method in _METHODS else "other"
+        self._metrics.requests.labels(route, known, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        key = state.get("key")
         _log.info(
             "request",
-            request_id=request_id,
-            method=scope["method"],
+            request_id=state["request_id"],
+            method=method,
             path=scope["path"],
             status=status,
-            ms=round((time.perf_counter() - began) * 1000, 1),
+            ms=round(seconds * 1000, 1),
+            **({} if key is None else {"key": key.name}),
         )

@@ -145,11 +145,16 @@ def read_documents(items: Sequence[object], media: MediaLimits) -> Iterator[Loca
             document = parse_item(item, base=None, limits=media).to_document()
         except MmseekError as error:
             message = error.reason if isinstance(error, ItemError) else str(error)
-            yield Failure(position, _id_of(item), error.code, message)
+            yield Failure(position, _id_of(item), own_code(error), message)
         else:
             yield Located(
                 document.id, document.content, document.metadata, document.parent_id, "request", line=position + 1
             )
+
+
+def own_code(error: MmseekError) -> str:
+    """The code of what is wrong with an item: where its error only gives a place to another, that other's."""
+    return error.kind if isinstance(error, ItemError) else error.code
 
 
 def refuse_urls(item: object) -> None:

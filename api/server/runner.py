@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
+import structlog
 import uvicorn
 
 from mmseek.api.server.app import create_app
@@ -20,38 +23,62 @@ from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
 
 if TYPE_CHECKING:
+    from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
+    from mmseek.protocols import Encoder, Reranker
 
 
 _LAST_PORT: Final = 65535
 
 
 def serve(
-    retriever: Retriever,
+    retriever: Retriever | None = None,
     *,
+    encoder: Encoder | None = None,
+    reranker: Reranker | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: ServerLimits | None = None,
+    keys: KeyRing | None = None,
+    names: Sequence[str] = (),
+    cors_origins: Sequence[str] = (),
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a collection until SIGTERM or Ctrl-C; then finish what was begun, within a bound, and close it.
+    """Serve a collection, or models alone, until SIGTERM or Ctrl-C; then finish what was begun, within a bound.
+
+    A model that hangs by then cannot be waited for: the collection is closed, and the process ends with code 1.
 
     Args:
         retriever: its collection open for writing. Closed on return, whatever happens.
+        encoder, reranker: see `create_app`.
         host: the address to listen on.
         port: 0 takes any free one.
         limits: what a request may ask for; without them the usual ones, and of pictures those of the environment.
+        keys: who may ask; None lets in everybody who reaches the address.
+        names: what clients may call the encoder besides its spec.
+        cors_origins: pages of which origins may ask from a browser.
         on_ready: told the URL once requests are answered.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
+    hangs = False
     try:
         limits = limits or ServerLimits(media=MediaLimits.from_settings(settings()))
         with _listening(host, port) as listener:
             configure_logs()
+            app = create_app(
+                retriever,
+                encoder=encoder,
+                reranker=reranker,
+                limits=limits,
+                hosts=_hosts(host, listener),
+                keys=keys,
+                names=names,
+                cors_origins=cors_origins,
+            )
             config = uvicorn.Config(
-                create_app(retriever, limits=limits, hosts=_hosts(host, listener)),
+                app,
                 access_log=False,
                 log_config=None,
                 server_header=False,
@@ -60,8 +87,20 @@ def serve(
             server = _Server(config, lambda: on_ready(_url(host, listener)) if on_ready else None)
             with _stopping_quietly(server):
                 server.run(sockets=[listener])
+            hangs = any(queue.abandoned for queue in app.state.service.queues)
     finally:
-        retriever.close()
+        if retriever is not None:
+            retriever.close()
+    if hangs:
+        _end_at_once()
+
+
+def _end_at_once() -> NoReturn:
+    """End a process in which a model hangs: its threads would be waited for, and nothing can end them."""
+    structlog.get_logger("mmseek.api").error("ended_with_a_hanging_model")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 class _Server(uvicorn.Server):

@@ -254,10 +254,12 @@ class Encoded:
     """What an encoder made of one request, or the error that is this request's alone.
 
     The vector is of shape (dim,); from a `MultiVectorEncoder`, of shape (tokens, dim).
+    `tokens` is what the model read of it, by the encoder's own count of costs; None where it does not count.
     """
 
     vector: FloatArray | None = None
     error: MmseekError | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,14 +76,22 @@ class ItemError(InputError):
         source: the file it stands in, if any.
         line: 1-based line in that file, if it has lines.
         item_id: the item's own id, if it could be read.
+        kind: the code of the error that this one gives a place to, if it stands for another.
     """
 
     code = "bad_item"
 
     def __init__(
-        self, reason: str, *, source: str | Path | None = None, line: int | None = None, item_id: str | None = None
+        self,
+        reason: str,
+        *,
+        source: str | Path | None = None,
+        line: int | None = None,
+        item_id: str | None = None,
+        kind: str | None = None,
     ) -> None:
         self.reason = reason
+        self.kind = kind or self.code
         self.source = None if source is None else str(source)
         self.line = line
         self.item_id = item_id

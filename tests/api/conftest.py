@@ -1,6 +1,7 @@
 import base64
 import io
 import struct
+import time
 import zlib
 
 import pytest
@@ -30,6 +31,13 @@ def header_bomb(side=13_000):
     rows = zlib.compress(b"\0" * ((side // 8 + 2) * side), 9)
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -77,6 +85,36 @@ def helpers():
     class Helpers:
         pass
 
-    for function in (picture, data_uri, header_bomb):
+    for function in (picture, data_uri, header_bomb, wait_until):
         setattr(Helpers, function.__name__, staticmethod(function))
     return Helpers
+
+
+@pytest.fixture
+def serve_models():
+    """Runs an app on a free port of this machine, in a thread, and gives its address; ended after the test."""
+    import threading
+
+    import uvicorn
+
+    from mmseek.api.server import create_app
+
+    running = []
+
+    def start(*arguments, **options):
+        app = create_app(*arguments, **options)
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        wait_until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        start.app = app
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

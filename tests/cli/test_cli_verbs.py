@@ -155,12 +155,18 @@ def test_addresses_of_other_machines(host: str) -> None:
     assert not is_loopback(host)
 
 
+others_asked: list[dict[str, Any]] = []
+
+
 def serving(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replace the server by one that says it is ready and ends; returns what it was asked."""
     asked: list[dict[str, Any]] = []
+    others_asked.clear()
 
-    def server(retriever: Any, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-        asked.append({"host": host, "port": port, "documents": retriever.collection.info().documents})
+    def server(retriever: Any = None, *, host: str, port: int, on_ready: Callable[[str], None], **others: Any) -> None:
+        documents = None if retriever is None else retriever.collection.info().documents
+        asked.append({"host": host, "port": port, "documents": documents})
+        others_asked.append(others)
         on_ready(f"http://{host}:{port}")
 
     monkeypatch.setattr("mmseek.api.server.serve", server)
@@ -184,6 +190,65 @@ def test_serve_lets_nobody_in_unasked(cli: Cli, collection: Path, monkeypatch: p
     assert asked == []
     assert cli("serve", "-c", collection, "--host", "0.0.0.0", "--allow-remote").code == 0
     assert asked[0]["host"] == "0.0.0.0"
+
+
+def test_serve_models_alone(cli: Cli, fake: FakeEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = serving(monkeypatch)
+    served = cli("serve", "--encoder", "mini", "--name", "text-embedding-3-small", "--port", "0", "--json")
+    assert served.document == {"url": "http://127.0.0.1:0", "model": "mini"}
+    assert asked == [{"host": "127.0.0.1", "port": 0, "documents": None}]
+    assert others_asked[0]["encoder"].identity.spec == fake.identity.spec
+    assert others_asked[0]["names"] == ("text-embedding-3-small",)
+    assert "nothing to serve" in cli("serve").error
+    assert "not both" in cli("serve", "-c", "x", "-e", "fake").error
+
+
+def test_keys_let_other_machines_in(
+    cli: Cli, fake: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serving(monkeypatch)
+    file = tmp_path / "keys.jsonl"
+    made = cli("keys", "--file", file, "--add", "ci", "--scope", "write", "--per-minute", "60", "--json").document
+    assert (made["name"], made["scope"]) == ("ci", "write")
+    assert made["key"] not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert cli("serve", "-e", "mini", "--host", "0.0.0.0", "--api-key-file", file).code == 0
+    assert asked[0]["host"] == "0.0.0.0"
+    assert others_asked[0]["keys"].find(made["key"]).name == "ci"
+    assert cli("keys", "--file", file, "--add", "ci").code == 2
+    assert cli("keys", "--file", file, "--add", "a", "--remove", "b").code == 2
+    shown = cli("keys", "--file", file, "--json").document
+    assert shown == {"keys": [{"name": "ci", "scope": "write", "per_minute": 60}]}
+    assert cli("keys", "--file", file, "--add", "other").out.startswith("mmseek_")
+    assert cli("keys", "--file", file, "--remove", "nobody").code == 2
+    assert cli("keys", "--file", file, "--remove", "ci").out.split() == ["other", "read"]
+    cli("keys", "--file", file, "--remove", "other")
+    assert "has no key" in cli("serve", "-e", "mini", "--api-key-file", file).error
+
+
+def test_serve_settings_come_from_flags_then_environment_then_file(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('encoder = "fake"\nport = 1\nmax_k = 7\nmax_waiting = 3\nmax_body_bytes = "1MiB"\n')
+    monkeypatch.setenv("MMSEEK_SERVE_MAX_K", "9")
+    monkeypatch.setenv("MMSEEK_SERVE_PORT", "2")
+    told = cli("serve", "--config", file, "--port", "3", "--print-config", "--json").document
+    assert (told["port"], told["max_k"], told["max_waiting"], told["max_body_bytes"]) == (3, 9, 3, 1024**2)
+    text = cli("serve", "--config", file, "--print-config").out
+    again = tmp_path / "again.toml"
+    again.write_text(text)
+    assert cli("serve", "--config", again, "--print-config").out == text
+    file.write_text("ports = 1")
+    assert "unknown setting 'ports'" in cli("serve", "--config", file).error
+    file.write_text("port = 99999")
+    monkeypatch.delenv("MMSEEK_SERVE_PORT")
+    assert "port is 99999 but must be a port" in cli("serve", "--config", file).error
+    assert "cannot be read" in cli("serve", "--config", tmp_path / "none.toml").error
+    file.write_text("port =")
+    assert "no TOML" in cli("serve", "--config", file).error
+    monkeypatch.setenv("MMSEEK_SERVE_MAX_K", "many")
+    assert "the variable MMSEEK_SERVE_MAX_K is 'many'" in cli("serve").error
 
 
 def test_demo(cli: Cli, fake: FakeEncoder, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """The routes, a file for each kind of thing."""
 
-from mmseek.api.server.routes import collection, documents, health, pictures, search, thumbnails, web
+from mmseek.api.server.routes import collection, documents, health, metrics, pictures, search, thumbnails, web
 
+ROUTERS = (health.router, metrics.router)
 # Pictures before documents: both take any id, with slashes too.
-ROUTERS = (
-    health.router,
+COLLECTION_ROUTERS = (
     search.router,
     collection.router,
     pictures.router,
@@ -13,4 +13,4 @@ ROUTERS = (
     web.router,
 )
 
-__all__ = ["ROUTERS"]
+__all__ = ["COLLECTION_ROUTERS", "ROUTERS"]

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from mmseek.api.server.errors import DocumentNotFound
-from mmseek.api.server.reading import Failure, check_ids, read_documents
+from mmseek.api.server.reading import Failure, check_ids, own_code, read_documents
 from mmseek.api.server.schemas import DeletedAnswer, DocumentsAnswer, DocumentsBody, ErrorAnswer, IdsBody
 from mmseek.api.server.service import Service, ServiceDep
 from mmseek.api.server.showing import document_json
@@ -22,14 +22,14 @@ async def add(body: DocumentsBody, service: ServiceDep) -> JSONResponse:
     most = service.limits.max_documents
     if len(body.documents) > most:
         raise InputError(f"there are {len(body.documents)} documents, and {most} are the most: send several requests")
-    return JSONResponse(await service.encoding.run(_add, service, body.documents))
+    return JSONResponse(await service.writing.run(_add, service, body.documents))
 
 
 @router.delete("", response_model=DeletedAnswer)
 async def remove_many(body: IdsBody, service: ServiceDep) -> JSONResponse:
     """Remove documents; ids that are unknown are no error."""
     check_ids(body.ids, "ids", service.limits)
-    return JSONResponse({"deleted": await service.encoding.run(service.retriever.delete, body.ids)})
+    return JSONResponse({"deleted": await service.writing.run(service.retriever.delete, body.ids)})
 
 
 @router.get("/{document_id:path}", responses=_UNKNOWN)
@@ -44,7 +44,7 @@ async def show(document_id: str, service: ServiceDep) -> JSONResponse:
 @router.delete("/{document_id:path}", response_model=DeletedAnswer, responses=_UNKNOWN)
 async def remove(document_id: str, service: ServiceDep) -> JSONResponse:
     """Remove one document."""
-    deleted = await service.encoding.run(service.retriever.delete, [document_id])
+    deleted = await service.writing.run(service.retriever.delete, [document_id])
     if not deleted:
         raise _unknown(document_id)
     return JSONResponse({"deleted": deleted})
@@ -64,7 +64,7 @@ def _add(service: Service, items: list[Any]) -> dict[str, Any]:
 
 
 def _failure(error: ItemError) -> Failure:
-    return Failure((error.line or 0) - 1, error.item_id, error.code, error.reason)
+    return Failure((error.line or 0) - 1, error.item_id, own_code(error), error.reason)
 
 
 def _unknown(document_id: str) -> DocumentNotFound:

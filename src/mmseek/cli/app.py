@@ -26,6 +26,7 @@ from mmseek.cli import (
     exchange,
     index,
     info,
+    keys,
     mcp,
     mine,
     models,
@@ -77,6 +78,7 @@ app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.mcp)
+app.command("keys")(keys.keys)
 app.command("demo")(demo.demo)
 
 

@@ -267,9 +267,10 @@ def _failure(document: Document, error: MmseekError) -> ItemError:
     """The error of one document, with its place."""
     reason = error.reason if isinstance(error, ItemError) else str(error)
     source, line = (document.source, document.line) if isinstance(document, Located) else (None, None)
-    return ItemError(reason, source=source, line=line, item_id=document.id)
+    kind = error.kind if isinstance(error, ItemError) else error.code
+    return ItemError(reason, source=source, line=line, item_id=document.id, kind=kind)
 
 
 def _bare(error: ItemError) -> ItemError:
     """The same error without its traceback, whose frames would keep whole documents alive."""
-    return ItemError(error.reason, source=error.source, line=error.line, item_id=error.item_id)
+    return ItemError(error.reason, source=error.source, line=error.line, item_id=error.item_id, kind=error.kind)

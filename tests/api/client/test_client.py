@@ -130,7 +130,7 @@ def test_what_fails_is_named_by_its_place_over_all_batches(connect, helpers, mon
     items[3] = {"id": "bad", "image": helpers.data_uri(helpers.picture()[:40])}
     added = connect().add(iter(items))
     assert added.indexed == 4
-    assert [(failed.position, failed.id, failed.code) for failed in added.failed] == [(3, "bad", "bad_item")]
+    assert [(failed.position, failed.id, failed.code) for failed in added.failed] == [(3, "bad", "bad_media")]
 
 
 def test_deleting_and_the_collection(filled):

@@ -1,5 +1,4 @@
 import threading
-import time
 
 import pytest
 import structlog
@@ -105,7 +104,7 @@ def test_a_bug_is_answered_without_its_inside(client, retriever, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("secret at 0x7f00")
 
-    monkeypatch.setattr(retriever.encoder, "encode_query", broken)
+    monkeypatch.setattr(retriever.encoder, "stream", broken)
     with structlog.testing.capture_logs() as logs:
         answer = client.post("/v1/search", json={"text": "a"})
     assert answer.status_code == 500
@@ -134,7 +133,7 @@ def test_faults_of_the_server_keep_its_paths_to_themselves(client, retriever, mo
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr(retriever.encoder, "encode_query", failing)
+    monkeypatch.setattr(retriever.encoder, "stream", failing)
     with structlog.testing.capture_logs() as logs:
         answer = client.post("/v1/search", json={"text": "a"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, error.code)
@@ -187,8 +186,8 @@ class Gate:
 
 @pytest.fixture
 def gate(encoder, monkeypatch):
-    gate = Gate(encoder.encode_query)
-    monkeypatch.setattr(encoder, "encode_query", gate)
+    gate = Gate(encoder.stream)
+    monkeypatch.setattr(encoder, "stream", gate)
     yield gate
     gate.open.set()
 
@@ -204,17 +203,12 @@ def ask_beside(client, count):
     return threads, answers
 
 
-def wait_until(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_a_slow_encoder_does_not_stop_the_rest(client, gate):
+def test_a_slow_encoder_does_not_stop_the_rest(client, gate, helpers):
+    gate.open.set()
     client.post("/v1/documents", json={"documents": [{"id": "a", "text": "x"}]})
+    gate.open.clear()
     threads, answers = ask_beside(client, 3)
-    wait_until(lambda: gate.inside == 1)
+    helpers.wait_until(lambda: gate.inside == 1)
     assert client.get("/health/ready").status_code == 200
     assert client.get("/v1/documents/a").status_code == 200
     assert client.get("/v1/collection").status_code == 200
@@ -226,13 +220,13 @@ def test_a_slow_encoder_does_not_stop_the_rest(client, gate):
     assert gate.most == 1
 
 
-def test_more_than_may_wait_are_told_to_come_again(make_client, gate):
+def test_more_than_may_wait_are_told_to_come_again(make_client, gate, helpers):
     client = make_client(max_waiting=2)
     threads, answers = ask_beside(client, 2)
     lane = client.app.state.service.encoding
-    wait_until(lambda: lane._inside == 2)
+    helpers.wait_until(lambda: lane._inside == 2)
     answer = client.post("/v1/search", json={"text": "one more"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "busy")
     assert answer.headers["retry-after"] == "1"
     gate.open.set()
     for thread in threads:
@@ -273,7 +267,7 @@ def test_works_without_a_lifespan(retriever):
     assert client.post("/v1/search", json={"text": "a"}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["max_body_bytes", "max_k", "max_documents", "max_ids", "max_waiting"])
+@pytest.mark.parametrize("name", ["max_body_bytes", "max_k", "max_documents", "max_ids", "max_waiting", "max_inputs"])
 def test_limits_are_at_least_one(name):
     from mmseek.api.server import ServerLimits
 

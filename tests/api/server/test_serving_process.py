@@ -34,9 +34,9 @@ print("closed", flush=True)
 
 
 class Server:
-    def __init__(self, folder, delay=0.0):
+    def __init__(self, folder, delay=0.0, script=SCRIPT):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(folder), str(delay)],
+            [sys.executable, "-c", script, str(folder), str(delay)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -109,6 +109,47 @@ def test_stopping_waits_for_what_was_begun(start):
             received += piece
     assert received.startswith(b"HTTP/1.1 200"), err
     assert (code, out) == (0, "closed\n"), err
+
+
+HANGING = """
+import sys, threading
+from mmseek.api.server import ServerLimits, serve
+from mmseek.index import open_collection
+from mmseek.pipeline import Retriever
+from mmseek.testing import FakeEncoder
+from concurrent.futures import ThreadPoolExecutor
+
+class Hanging(FakeEncoder):
+    def stream(self, requests):
+        requests = list(requests)
+        if "hang" in requests[0].content.text:
+            ThreadPoolExecutor(1).submit(threading.Event().wait).result()
+        return super().stream(requests)
+
+encoder = Hanging()
+collection = open_collection(sys.argv[1], mode="write", encoder=encoder.identity)
+serve(
+    Retriever(encoder, collection),
+    port=0,
+    limits=ServerLimits(drain_seconds=1, stuck_seconds=1),
+    on_ready=lambda url: print(url, flush=True),
+)
+"""
+
+
+def test_stopping_ends_within_its_bound_though_the_model_hangs(start, tmp_path):
+    """A model that never comes back: its request is told so, what was acknowledged is kept, and the process ends."""
+    server = start(script=HANGING)
+    assert server.request("POST", "/v1/documents", {"documents": [{"id": "a", "text": "kept"}]})[1]["indexed"] == 1
+    status, answer = server.request("POST", "/v1/search", {"text": "hang"})
+    assert (status, answer["error"]["code"]) == (503, "worker_lost")
+    assert server.request("POST", "/v1/search", {"text": "fine"})[0] == 200
+    code, _, err = server.stop(signal.SIGTERM)
+    assert (code, "ended_with_a_hanging_model" in err) == (1, True)
+    collection = open_collection(tmp_path / "collection", mode="write", encoder=FakeEncoder().identity)
+    assert list(collection.get(["a"])) == ["a"]
+    assert collection.verify().ok
+    collection.close()
 
 
 def check_that_an_endless_body_is_cut_off(server):

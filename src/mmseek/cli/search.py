@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from mmseek.pipeline.explaining import Explanation
 
 
-class _ModeChoice(StrEnum):
+class ModeChoice(StrEnum):
+    """How a collection is searched."""
+
     DENSE = "dense"
     LEXICAL = "lexical"
     HYBRID = "hybrid"
@@ -89,8 +91,8 @@ def search(
         ),
     ] = None,
     mode: Annotated[
-        _ModeChoice, typer.Option("--mode", help="By vector, in words, or by both. Pictures alone: by vector.")
-    ] = _ModeChoice.DENSE,
+        ModeChoice, typer.Option("--mode", help="By vector, in words, or by both. Pictures alone: by vector.")
+    ] = ModeChoice.DENSE,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of the hits, pictures included.")
     ] = None,

@@ -36,7 +36,7 @@ def drop_outdated(collection: Collection, ended: Sequence[Ended], seen: Callable
     files = iter(ended)
     while chunk := list(islice(files, _AT_ONCE)):
         stale: list[str] = []
-        start = {each.id: each.children for each in chunk}
+        probed = {each.id: each.children + (_GAP if each.children else 1) for each in chunk}
         waiting = {name: each.id for each in chunk for name in _first(each)}
         while waiting:
             found = collection.get([name for name in collection.digests(list(waiting)) if not seen(name)])
@@ -45,8 +45,8 @@ def drop_outdated(collection: Collection, ended: Sequence[Ended], seen: Callable
             going_on = {waiting[name] for name in owned if name != waiting[name]}
             waiting = {}
             for file in going_on:
-                start[file] += _GAP
-                waiting |= dict.fromkeys(_numbered(file, start[file]), file)
+                waiting |= dict.fromkeys(_numbered(file, probed[file]), file)
+                probed[file] += _GAP
         dropped += collection.delete(stale) if stale else 0
     return dropped
 

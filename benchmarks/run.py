@@ -25,6 +25,7 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("hybrid_scifact.py", ["--data", str(text)], text),
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
+        ("index_pdf.py", [], None),
         ("rerank_pairs.py", [], None),
     ]
 

@@ -145,7 +145,7 @@ def _lines(file: SourceFile) -> Iterator[Iterator[str]]:
     if name is None:
         raise file.error("is no text in any known encoding: save it as UTF-8")
     raw: IO[bytes] = file.path.open("rb") if file.data is None else io.BytesIO(file.data)
-    with raw, io.TextIOWrapper(raw, encoding=name, newline="") as text:  # type: ignore[type-var]
+    with raw, io.TextIOWrapper(raw, encoding=name, newline="") as text:
         yield _bounded(file, text)
 
 

@@ -69,7 +69,8 @@ def read_zip(file: SourceFile, dispatch: Dispatch) -> Iterator[Entry]:
             rest = (name for name in names if name not in referring_names and name not in used)
             yield from _entries((_unzipped(archive, name) for name in rest), file, dispatch, find)
     except ItemError as error:
-        yield file.error(error.reason)
+        # Without an id: what is not read of it may have ids of its own.
+        yield ItemError(error.reason, source=file.shown)
 
 
 def read_tar(file: SourceFile, dispatch: Dispatch) -> Iterator[Entry]:
@@ -77,7 +78,8 @@ def read_tar(file: SourceFile, dispatch: Dispatch) -> Iterator[Entry]:
     try:
         yield from _entries(_untarred(file), file, dispatch, lambda _name: None)
     except ItemError as error:
-        yield file.error(error.reason)
+        # Without an id: what is not read of it may have ids of its own.
+        yield ItemError(error.reason, source=file.shown)
 
 
 def _unzipped(archive: zipfile.ZipFile, name: str) -> _Member:

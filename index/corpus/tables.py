@@ -49,11 +49,11 @@ def read_csv(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     except ItemError as error:
         yield error
     except csv.Error as error:
-        yield file.error(f"cannot be read as a table from here on: {error}")
+        yield _broken(file, f"cannot be read as a table from here on: {error}")
     except UnicodeDecodeError:
-        yield file.error("changes its encoding on the way: save it as UTF-8")
+        yield _broken(file, "changes its encoding on the way: save it as UTF-8")
     except OSError as error:
-        yield file.error(f"cannot be read: {error.strerror}")
+        yield _broken(file, f"cannot be read: {error.strerror}")
 
 
 def read_parquet(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
@@ -62,7 +62,7 @@ def read_parquet(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
         import pyarrow as pa
         from pyarrow import parquet
     except ModuleNotFoundError:
-        yield file.error(str(MissingExtra("reading Parquet", "documents")))
+        yield _broken(file, str(MissingExtra("reading Parquet", "documents")))
         return
     try:
         with parquet.ParquetFile(str(file.path) if file.data is None else pa.BufferReader(file.data)) as table:
@@ -75,7 +75,12 @@ def read_parquet(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
                     number += 1
                     yield _entry(file, number, {_name(name): value for name, value in row.items()}, options)
     except (pa.ArrowException, OSError, ValueError):
-        yield file.error("is a damaged Parquet file: save it anew or leave it out")
+        yield _broken(file, "is a damaged Parquet file: save it anew or leave it out")
+
+
+def _broken(file: SourceFile, reason: str) -> ItemError:
+    """An error of the whole file. It has no id, because the rows that are not read have ids of their own."""
+    return ItemError(reason, source=file.shown)
 
 
 def _entry(file: SourceFile, line: int, row: Mapping[str, Any], options: ReadOptions) -> Entry:
@@ -143,7 +148,7 @@ def _lines(file: SourceFile) -> Iterator[Iterator[str]]:
     sample = file.head(_SAMPLE)
     name = _encoding(sample)
     if name is None:
-        raise file.error("is no text in any known encoding: save it as UTF-8")
+        raise _broken(file, "is no text in any known encoding: save it as UTF-8")
     raw: IO[bytes] = file.path.open("rb") if file.data is None else io.BytesIO(file.data)
     with raw, io.TextIOWrapper(raw, encoding=name, newline="") as text:
         yield _bounded(file, text)
@@ -158,7 +163,6 @@ def _bounded(file: SourceFile, text: IO[str]) -> Iterator[str]:
                 f"is longer than {MAX_LINE_CHARS} characters; the table is read up to here: split it",
                 source=file.shown,
                 line=number,
-                item_id=file.id,
             )
         yield line
 

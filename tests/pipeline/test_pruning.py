@@ -153,3 +153,25 @@ def test_nothing_is_pruned_where_it_is_unclear_what_was_removed(
     unclear = run(prune=True)
     assert (unclear.removed, held(collection)) == (0, ["a.txt", "b.txt"])
     assert "could not be read" in (unclear.not_pruned or "")
+
+
+@pytest.mark.parametrize(
+    "broken", [b"text,id\nnew,n\n\xff\xfe\n", b"text,id\nnew,n\n" + b"x" * 2000, b"PAR1", b"PK\3\4"]
+)
+def test_rows_of_a_table_that_breaks_are_not_taken_for_removed(
+    docs: Path,
+    collection: Collection,
+    run: Callable[..., IndexReport],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: bytes,
+) -> None:
+    monkeypatch.setattr("mmseek.index.corpus.tables.MAX_LINE_CHARS", 1000)
+    monkeypatch.setattr("mmseek.index.corpus.tables._SAMPLE", 12)
+    (docs / "a.txt").write_text("words")
+    (docs / "t.csv").write_text("text,id\none,r1\ntwo,r2\n")
+    run()
+    (docs / "t.csv").write_bytes(broken)
+    report = run(prune=True)
+    assert report.removed == 0
+    assert report.not_pruned is not None
+    assert {"a.txt", "r1", "r2"} <= set(held(collection))

@@ -23,10 +23,15 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("encode_text.py", ["--data", str(text)], text),
         ("encode_images.py", ["--data", str(pictures)], pictures),
         ("hybrid_scifact.py", ["--data", str(text)], text),
+        ("encode_clip.py", ["--sizes", "mixed"], None),
+        ("encode_clip.py", ["--sizes", "equal"], None),
+        ("encode_families.py", [], None),
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
         ("index_pdf.py", [], None),
         ("rerank_pairs.py", [], None),
+        ("instruction_decides.py", ["--json"], None),
+        ("train_speed.py", ["--data", str(text)], text),
     ]
 
 

@@ -23,6 +23,7 @@ BORROWED = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "mini.md": "embed/mini/MODEL_CARD.md",
+    "mini-reranker.md": "rerank/mini/MODEL_CARD.md",
 }
 HOMES = {source: page for page, source in BORROWED.items()}
 

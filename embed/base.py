@@ -17,8 +17,9 @@ from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
+    from mmseek.protocols import Encoder
 
-__all__ = ["EngineEncoder", "TasksWrittenOut", "placed"]
+__all__ = ["EngineEncoder", "TasksWrittenOut", "encode_all", "placed"]
 
 
 class EngineEncoder(ABC):
@@ -56,11 +57,11 @@ class EngineEncoder(ABC):
             SpecError: no task is named so.
             MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
         """
-        return self._encode(contents, "query", None if instruction is None else resolve_instruction(instruction))
+        return encode_all(self, contents, "query", None if instruction is None else resolve_instruction(instruction))
 
     def encode_document(self, contents: Sequence[Content]) -> FloatArray:
         """Encode the document side: float32 (n, dim), L2-normalised; errors as in `encode_query`."""
-        return self._encode(contents, "document", None)
+        return encode_all(self, contents, "document", None)
 
     def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
         """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone.
@@ -69,14 +70,20 @@ class EngineEncoder(ABC):
         """
         return self._engine.stream(requests)
 
-    def _encode(self, contents: Sequence[Content], role: Role, instruction: str | None) -> FloatArray:
-        rows = np.empty((len(contents), self.identity.dim), dtype=np.float32)
-        requests = (EncodeRequest(content, role, instruction) for content in contents)
-        for position, encoded in enumerate(self._engine.stream(requests)):
-            if encoded.vector is None:
-                raise placed(encoded.error, position if len(contents) > 1 else None)
-            rows[position] = encoded.vector
-        return rows
+
+def encode_all(encoder: Encoder, contents: Sequence[Content], role: Role, instruction: str | None) -> FloatArray:
+    """The vectors (n, dim) of an encoder's stream over contents of one side.
+
+    Raises:
+        MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
+    """
+    rows = np.empty((len(contents), encoder.identity.dim), dtype=np.float32)
+    requests = (EncodeRequest(content, role, instruction) for content in contents)
+    for position, encoded in enumerate(encoder.stream(requests)):
+        if encoded.vector is None:
+            raise placed(encoded.error, position if len(contents) > 1 else None)
+        rows[position] = encoded.vector
+    return rows
 
 
 class TasksWrittenOut:

@@ -22,6 +22,7 @@ from mmseek.embed.qwen_vl import (
 )
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits
+from mmseek.models.adapters import split_adapter
 from mmseek.models.checkpoints import find_checkpoint
 from mmseek.models.qwen_vl_inputs import PixelRange, grid_positions, resized
 from mmseek.models.spec import Spec, absolute
@@ -114,7 +115,7 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     checkpoint = load_checkpoint(spec, device=device, models=MODELS, recipe=recipe, max_tokens=MAX_TOKENS)
     return BiQwen2Encoder(
         checkpoint,
-        pixels=pixel_range(find_checkpoint(spec)),
+        pixels=pixel_range(find_checkpoint(split_adapter(spec)[0])),
         spec=absolute(spec),
         limits=limits,
         options=engine_options(options),

@@ -113,6 +113,11 @@ class ClipTowerEncoder(EngineEncoder):
         return self._identity
 
     @property
+    def tower(self) -> Tower:
+        """The CLIP."""
+        return self._tower
+
+    @property
     def budgets(self) -> Mapping[str, Budget]:
         """Texts by tokens, pictures by number."""
         return self._batch_budgets

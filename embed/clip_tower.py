@@ -113,22 +113,37 @@ class ClipTower:
         """
         return self._pictures(open_image(image, limits=limits))
 
+    @property
+    def model(self) -> Any:
+        """Transformers' `CLIPModel`."""
+        return self._model
+
     @torch.inference_mode()
     def texts(self, texts: Sequence[Sequence[int]]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of tokenised texts."""
-        longest = max(map(len, texts))
-        padded = torch.tensor([[*text, *[_PADDING] * (longest - len(text))] for text in texts], device=self._device)
-        pooled = self._model.text_model(input_ids=padded).pooler_output
-        vectors: FloatArray = self._model.text_projection(pooled).cpu().numpy()
+        vectors: FloatArray = self.text_rows(texts).cpu().numpy()
         return vectors
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Pixels]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of prepared pictures."""
+        vectors: FloatArray = self.image_rows(pictures).cpu().numpy()
+        return vectors
+
+    def text_rows(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """As `texts`, on the model's device, with a graph where gradients are enabled."""
+        longest = max(map(len, texts))
+        padded = torch.tensor([[*text, *[_PADDING] * (longest - len(text))] for text in texts], device=self._device)
+        pooled = self._model.text_model(input_ids=padded).pooler_output
+        rows: torch.Tensor = self._model.text_projection(pooled)
+        return rows
+
+    def image_rows(self, pictures: Sequence[Pixels]) -> torch.Tensor:
+        """As `images`, on the model's device, with a graph where gradients are enabled."""
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
         pooled = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
-        vectors: FloatArray = self._model.visual_projection(pooled).cpu().numpy()
-        return vectors
+        rows: torch.Tensor = self._model.visual_projection(pooled)
+        return rows
 
     def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """All states (n, length, width) of tokenised texts, those of the padding too, after the last norm."""

@@ -31,7 +31,7 @@ from mmseek.embed.qwen_vl import engine_options, load_tokenizer, picture_setting
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint, json_object
-from mmseek.models.device import pick_device
+from mmseek.models.device import pick_device, pick_dtype
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
@@ -209,14 +209,13 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
 
 
 def _model(folder: Path, device: str) -> Any:
-    import torch
     from safetensors import SafetensorError
     from transformers import PaliGemmaModel
 
     try:
         model, report = PaliGemmaModel.from_pretrained(
             folder,
-            dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32,
+            dtype=pick_dtype(device),
             attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,

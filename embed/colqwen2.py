@@ -20,6 +20,7 @@ from mmseek.embed.multi_vector import EngineTokenEncoder
 from mmseek.embed.projection import Projection, load_projection
 from mmseek.embed.qwen_vl import engine_options, load_checkpoint
 from mmseek.media import MediaLimits
+from mmseek.models.adapters import split_adapter
 from mmseek.models.checkpoints import find_checkpoint
 from mmseek.models.spec import Spec, absolute
 
@@ -71,7 +72,7 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     """
     recipe = f"colqwen2 {RECIPE_VERSION} {MAX_TOKENS}"
     checkpoint = load_checkpoint(spec, device=device, models=MODELS, recipe=recipe, max_tokens=MAX_TOKENS)
-    folder = find_checkpoint(spec)
+    folder = find_checkpoint(split_adapter(spec)[0])
     like = next(checkpoint.model.parameters())
     projection = load_projection(folder, like=like, width=checkpoint.dim)
     name = absolute(spec)

@@ -207,16 +207,7 @@ def _module_name(name: str) -> str:
 
 def _task_of(spec: Spec) -> tuple[Spec, str]:
     """The spec without its task, and the task."""
-    revision, mark, task = (spec.revision or "").partition("#")
-    if mark:
-        plain = replace(spec, revision=revision or None)
-    else:
-        model, _, task = (spec.model or "").partition("#")
-        # A folder's own name may have the mark in it.
-        if spec.model is not None and Path(spec.model).expanduser().is_dir():
-            model, task = spec.model, ""
-        plain = replace(spec, model=model or None)
-    task = task or DEFAULT_TASK
+    plain, task = replace(spec, adapter=None), spec.adapter or DEFAULT_TASK
     if task not in TASKS:
         raise SpecError(f"jina-v4 has no task {task!r}: write jina-v4:MODEL#TASK with one of {', '.join(TASKS)}")
     return plain, task

@@ -19,6 +19,7 @@ from mmseek.embed.qwen_vl import colours, load_model, load_tokenizer, picture_se
 from mmseek.embed.sequence import SequenceEncoder, last_token_vectors
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.spec import Spec
@@ -153,7 +154,7 @@ class LlavaNextEncoder(SequenceEncoder[LlavaNext]):
 
 
 def load_llava_next(spec: Spec, *, device: str | None, recipe: str) -> LlavaNext:
-    """Load a checkpoint from its folder or the hub: float32, on CUDA bfloat16; scaled dot product attention.
+    """Load a checkpoint from its folder or the hub: scaled dot product attention, see `pick_dtype`.
 
     Args:
         spec: which model.
@@ -167,11 +168,12 @@ def load_llava_next(spec: Spec, *, device: str | None, recipe: str) -> LlavaNext
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
     chosen = pick_device(device)
-    folder = find_checkpoint(spec)
+    whole, adapter = split_adapter(spec)
+    folder = find_checkpoint(whole)
     kind = json_object(folder / "config.json").get("model_type")
     if kind != "llava_next":
         raise ModelError(f"{folder} is a {kind} model, and {spec.family} runs llava_next: use another family")
-    model = load_model(folder, "LlavaNextForConditionalGeneration", chosen)
+    model = load_model(folder, "LlavaNextForConditionalGeneration", chosen, adapter)
     tokenizer = load_tokenizer(folder, None)
     if tokenizer.token_to_id(IMAGE_TOKEN) != model.config.image_token_id:
         raise ModelError(f"the tokenizer of {folder} does not know {IMAGE_TOKEN} as the model does: get it again")
@@ -187,4 +189,5 @@ def load_llava_next(spec: Spec, *, device: str | None, recipe: str) -> LlavaNext
     )
     # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
     files = [*weight_files(folder), folder / "config.json", folder / "tokenizer.json", pictures_file]
-    return LlavaNext(model, tokenizer, processor, chosen, files_sha256(files, recipe=recipe))
+    fingerprint = adapted_fingerprint(files_sha256(files, recipe=recipe), adapter)
+    return LlavaNext(model, tokenizer, processor, chosen, fingerprint)

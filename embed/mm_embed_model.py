@@ -19,6 +19,7 @@ from mmseek.config import settings
 from mmseek.embed.latent_attention import LatentAttention
 from mmseek.errors import ModelError
 from mmseek.models.checkpoints import json_object, weight_files
+from mmseek.models.device import pick_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,14 +155,14 @@ def read_config(folder: Path) -> MmEmbedConfig:
 
 
 def read_model(folder: Path, config: MmEmbedConfig, device: str) -> MmEmbedModel:
-    """The weights in their modules: float32, on CUDA bfloat16; scaled dot product attention.
+    """The weights in their modules, in the precision that `pick_dtype` gives; scaled dot product attention.
 
     Raises:
         ModelError: weights are missing or of other sizes.
     """
     from transformers import LlavaNextModel
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = pick_dtype(device)
     try:
         weights = {_name(key): value for path in weight_files(folder) for key, value in load_file(path).items()}
         pooling = {

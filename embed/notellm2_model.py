@@ -23,6 +23,7 @@ from mmseek.embed.parts import HEAD, Weights, clip_vision_sizes, fill, layers_of
 from mmseek.embed.sequence import padded
 from mmseek.errors import ModelError
 from mmseek.models.checkpoints import json_object, weight_files
+from mmseek.models.device import pick_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class NoteModel:
         self._language, self._vision, self._qformer, self._projector = language, vision, qformer, projector
         self._queries, self._fusion, self._reduction = queries, fusion, reduction
         # In one type, as the original's `half()` puts all of it into one.
-        self.to(torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        self.to(pick_dtype(device))
 
     def to(self, dtype: torch.dtype) -> None:
         """Put everything on the device and into one type of numbers."""

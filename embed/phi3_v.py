@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from mmseek.embed.parts import Weights, clip_vision_sizes, fill, under
 from mmseek.errors import ModelError
 from mmseek.models.checkpoints import json_object, weight_files
+from mmseek.models.device import pick_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -196,7 +197,7 @@ def read_phi3_v(folder: Path, device: str) -> Phi3V:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = pick_dtype(device)
     return model.to(device, dtype).eval().requires_grad_(requires_grad=False)
 
 

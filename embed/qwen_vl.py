@@ -21,6 +21,7 @@ from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.sequence import SEQUENCE, SequenceEncoder
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
@@ -28,6 +29,8 @@ from mmseek.models.spec import Spec
 from mmseek.models.vlm import colours, load_model, load_tokenizer, picture_settings
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import PIL.Image
     import torch
     from numpy.typing import NDArray
@@ -133,7 +136,18 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         padding: PaddingSide = "right",
     ) -> None:
         super().__init__(checkpoint, spec=spec, limits=limits, options=options)
+        self._options = options
         self._padding = padding
+
+    @property
+    def model(self) -> Any:
+        """The transformers model without its head."""
+        return self._checkpoint.model
+
+    def with_model(self, model: Any, *, spec: str, fingerprint: str) -> Self:
+        """An encoder that differs in its model only."""
+        checkpoint = replace(self._checkpoint, model=model, fingerprint=fingerprint)
+        return type(self)(checkpoint, spec=spec, limits=self._limits, options=self._options, padding=self._padding)
 
     @abstractmethod
     def prompt(self, request: EncodeRequest) -> str:
@@ -183,18 +197,29 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
             key.update(repr(picture.grid).encode() + picture.values.tobytes())
         return [Unit(SEQUENCE, Sequence1D(tokens, positions, pictures, pooled), cost=len(tokens), key=key.digest())]
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model and what belongs to it."""
+        return self._checkpoint
+
     def forward(self, kind: str, payloads: Sequence[Sequence1D]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
         import torch
 
         with torch.inference_mode():
-            means = [
-                states[slice(*payload.pooled)].float().mean(dim=0)
-                for states, payload in zip(self.states(payloads), payloads, strict=True)
-            ]
-            rows: FloatArray = torch.nn.functional.normalize(torch.stack(means), dim=1).cpu().numpy()
+            rows: FloatArray = self.embedded(payloads).cpu().numpy()
         return rows
+
+    def embedded(self, payloads: Sequence[Sequence1D]) -> torch.Tensor:
+        """As `forward`, on the model's device, with a graph where gradients are enabled."""
+        import torch
+
+        means = [
+            states[slice(*payload.pooled)].float().mean(dim=0)
+            for states, payload in zip(self.states(payloads), payloads, strict=True)
+        ]
+        return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
     def states(self, payloads: Sequence[Sequence1D]) -> list[torch.Tensor]:
         """The last layer's states of each sequence's tokens, each (tokens, d), on the model's device."""
@@ -213,14 +238,13 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
             places.append(place)
         device = self._checkpoint.device
         pictures = [picture for payload in payloads for picture in payload.pictures]
-        with torch.inference_mode():
-            states = self._checkpoint.model(
-                input_ids=torch.from_numpy(tokens).to(device),
-                attention_mask=torch.from_numpy(mask).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
-                use_cache=False,
-                **(self._visual(pictures) if pictures else {}),
-            ).last_hidden_state
+        states = self._checkpoint.model(
+            input_ids=torch.from_numpy(tokens).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            position_ids=torch.from_numpy(positions).to(device),
+            use_cache=False,
+            **(self._visual(pictures) if pictures else {}),
+        ).last_hidden_state
         return [states[row, place] for row, place in enumerate(places)]
 
     def _patches(self, image: Image) -> Patches:
@@ -266,7 +290,7 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
 def load_checkpoint(
     spec: Spec, *, device: str | None, models: Mapping[str, str], recipe: str, max_tokens: int
 ) -> Checkpoint:
-    """Load a model from its folder or the hub: float32, on CUDA bfloat16; scaled dot product attention; no remote code.
+    """Load a model from its folder or the hub: scaled dot product attention, no remote code, see `pick_dtype`.
 
     Args:
         spec: which model.
@@ -280,9 +304,8 @@ def load_checkpoint(
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
     chosen = pick_device(device)
-    folder = find_checkpoint(spec)
-    if (folder / "adapter_config.json").is_file() and not (folder / _CONFIG).is_file():
-        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+    whole, adapter = split_adapter(spec)
+    folder = find_checkpoint(whole)
     kind = json_object(folder / _CONFIG).get("model_type")
     class_name = models.get(str(kind))
     if class_name is None:
@@ -290,12 +313,13 @@ def load_checkpoint(
             f"{folder} is a {kind} model, and {spec.family} runs {' and '.join(models)}: use another family"
         )
     pictures_file, pictures = picture_settings(folder)
-    model = load_model(folder, class_name, chosen)
+    model = load_model(folder, class_name, chosen, adapter)
     tokenizer = load_tokenizer(folder, max_tokens)
     vision = model.config.vision_config
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
     if image_token is None or image_token != model.config.image_token_id:
         raise ModelError(f"the tokenizer of {folder} does not know {IMAGE_TOKEN} as the model does: get it again")
+    files = [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file]
     return Checkpoint(
         model=model,
         tokenizer=tokenizer,
@@ -307,9 +331,7 @@ def load_checkpoint(
         mean=colours(pictures, "image_mean", pictures_file),
         std=colours(pictures, "image_std", pictures_file),
         # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
-        fingerprint=files_sha256(
-            [*weight_files(folder), folder / _CONFIG, folder / _TOKENIZER, pictures_file], recipe=recipe
-        ),
+        fingerprint=adapted_fingerprint(files_sha256(files, recipe=recipe), adapter),
         dim=model.config.get_text_config().hidden_size,
     )
 

@@ -223,18 +223,25 @@ _ROWS = (
 FAMILIES: Final[Mapping[str, Family]] = table(*_ROWS)
 
 
-def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
-    """Load an encoder by its spec, `family` or `family:model[@revision]`.
+def load_encoder(
+    spec: str = "mini", *, device: str | None = None, precision: str | None = None, cache: bool = False
+) -> Encoder:
+    """Load an encoder by its spec, `family` or `family:model[@revision][#adapter]`.
 
     Args:
         spec: see `FAMILIES` for the families.
-        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`; without it, the setting MMSEEK_DEVICE.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`; without it, the setting MMSEEK_DEVICE. Several with commas
+            between, `cuda:0,cuda:1`, make one copy each, which share the work.
+        precision: `float32`, `bfloat16`, `float16`, or by the device: bfloat16 on CUDA where the family can, float32
+            elsewhere. The fingerprint does not name it.
+        cache: keep vectors in the folder MMSEEK_CACHE_DIR, up to MMSEEK_EMBEDDING_CACHE_BYTES, and take them from
+            there.
 
     Raises:
         SpecError: nothing answers to the spec.
         ModelError: the weights are missing or are others than expected.
         MissingExtra: the family needs a part that is not installed.
-        ConfigError: the device is not on this machine.
+        ConfigError: the device is not on this machine, or the family cannot run in the precision.
     """
     parsed = _resolved(spec)
     if FAMILIES[parsed.family].multi_vector:
@@ -242,8 +249,18 @@ def load_encoder(spec: str = "mini", *, device: str | None = None) -> Encoder:
             f"{spec} gives a vector for each token and this needs one an item: use it with `mmseek embed` or as "
             f"--rerank late-interaction:{spec}, and a single-vector family such as biqwen2 here"
         )
-    encoder: Encoder = _loaded(parsed, device)
-    return encoder
+    # Imported here because numpy and PIL come with them, and a table of families needs neither.
+    from mmseek.models.device import asked_precision
+
+    devices: list[str | None] = [None] if device is None else [name.strip() for name in device.split(",")]
+    with asked_precision(precision, f"the family {parsed.family}"):
+        loaded: list[Encoder] = [_load(parsed, name) for name in devices]
+    encoder = loaded[0]
+    if len(loaded) > 1:
+        from mmseek.embed.replicas import ReplicatedEncoder
+
+        encoder = ReplicatedEncoder(loaded)
+    return _remembering(encoder, devices, precision) if cache else encoder
 
 
 def load_multi_vector_encoder(spec: str, *, device: str | None = None) -> MultiVectorEncoder:
@@ -257,7 +274,7 @@ def load_multi_vector_encoder(spec: str, *, device: str | None = None) -> MultiV
     if not FAMILIES[parsed.family].multi_vector:
         families = ", ".join(name for name, family in FAMILIES.items() if family.multi_vector)
         raise SpecError(f"{spec} gives one vector an item and this needs one for each token: use one of {families}")
-    encoder: MultiVectorEncoder = _loaded(parsed, device)
+    encoder: MultiVectorEncoder = _load(parsed, device)
     return encoder
 
 
@@ -271,8 +288,7 @@ def _resolved(spec: str) -> Spec:
     return resolve(parsed)[0]
 
 
-def _loaded(spec: Spec, device: str | None) -> Any:
-    # Imported here because numpy and PIL come with them, and a table of families needs neither.
+def _load(spec: Spec, device: str | None) -> Any:
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 
@@ -283,4 +299,21 @@ def _loaded(spec: Spec, device: str | None) -> Any:
         device=device,
         limits=MediaLimits.from_settings(current),
         options=EngineOptions(workers=current.threads or usable_cores()),
+    )
+
+
+def _remembering(encoder: Encoder, devices: list[str | None], precision: str | None) -> Encoder:
+    from mmseek.embed.cache_file import CacheFile
+    from mmseek.embed.cached import CACHE_NAME, CachedEncoder
+    from mmseek.media import MediaLimits
+    from mmseek.models.device import pick_device
+
+    current = settings()
+    # Devices of one kind give the same vectors up to the last bits, and numbers of devices change.
+    kinds = sorted({pick_device(device).partition(":")[0] for device in devices})
+    return CachedEncoder(
+        encoder,
+        CacheFile(current.cache_dir / CACHE_NAME, max_bytes=int(current.embedding_cache_bytes)),
+        variant=f"{' '.join(kinds)} {precision or 'auto'}",
+        limits=MediaLimits.from_settings(current),
     )

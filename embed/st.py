@@ -26,6 +26,7 @@ from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.st_files import load_model, model_files
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits, open_image
+from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_folder
 from mmseek.models.device import pick_device
 from mmseek.models.spec import Spec, absolute
@@ -94,6 +95,11 @@ class StEncoder(EngineEncoder):
     @property
     def identity(self) -> EncoderIdentity:
         return self._identity
+
+    @property
+    def model(self) -> Any:
+        """The `SentenceTransformer`."""
+        return self._model
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
@@ -220,14 +226,15 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         ModelError: the model is missing, not whole, not in safetensors, or needs code of its own.
     """
     chosen = pick_device(device)
-    folder = find_folder(spec)
-    files = model_files(folder, spec)
-    model = load_model(folder, spec, device=chosen)
+    whole, adapter = split_adapter(spec)
+    folder = find_folder(whole)
+    files = model_files(folder, whole)
+    model = load_model(folder, whole, device=chosen, adapter=adapter)
     window = options.window if set(model.modalities) <= {_TEXT} else min(options.window, _WINDOW)
     return StEncoder(
         model,
         spec=absolute(spec),
-        fingerprint=files_sha256(files, recipe=f"st {RECIPE_VERSION}"),
+        fingerprint=adapted_fingerprint(files_sha256(files, recipe=f"st {RECIPE_VERSION}"), adapter),
         limits=limits,
         options=replace(options, window=window, lanes=1),
         budgets=_CPU_BUDGETS if chosen == "cpu" else _GPU_BUDGETS,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmseek.errors import ModelError
-from mmseek.models.checkpoints import inside_of, json_object, module_list, pickle_refused
+from mmseek.models.adapters import merged
+from mmseek.models.checkpoints import adapter_refused, inside_of, json_object, module_list, pickle_refused
+from mmseek.models.device import pick_dtype
 from mmseek.models.spec import Spec
 from mmseek.models.trust import code_refused, is_trusted
 
@@ -37,36 +39,50 @@ def model_files(folder: Path, spec: Spec) -> list[Path]:
                     if path.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}:
                         raise pickle_refused(path)
         if (place / "adapter_config.json").is_file():
-            raise ModelError(f"{place} holds a LoRA adapter and not a whole model: merge it into its base model first")
+            raise adapter_refused(place)
         files |= own
     if not any(path.suffix == ".safetensors" for path in files):
         raise ModelError(f"{folder} holds no .safetensors weights in any of its modules: get the model again")
     return sorted(files)
 
 
-def load_model(folder: Path, spec: Spec, *, device: str) -> Any:
-    """The `SentenceTransformer` of a folder that `model_files` has seen, in float32. Nothing is fetched.
+def load_model(folder: Path, spec: Spec, *, device: str, adapter: Path | None = None) -> Any:
+    """The `SentenceTransformer` of a folder that `model_files` has seen, in float32 unless another precision is asked.
+
+    Nothing is fetched. An adapter is merged into the transformer that the model begins with.
 
     Raises:
         ModelError: it cannot be loaded, or needs code of its own.
     """
-    import torch
     from sentence_transformers import SentenceTransformer
 
+    dtype = pick_dtype(device, usual="float32")
     try:
         model = SentenceTransformer(
             str(folder),
             device=device,
             trust_remote_code=is_trusted(spec),
             local_files_only=True,
-            model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
     except Exception as error:  # each kind of module raises errors of its own
         if "trust_remote_code" in str(error):
             raise code_refused(spec, f"its configuration names {_own_code(folder)}") from error
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
-    return model.float().eval()
+    if adapter is not None:
+        _put_into_first(model, folder, adapter)
+    return model.to(dtype).eval()
+
+
+def _put_into_first(model: Any, folder: Path, adapter: Path) -> None:
+    """Merge an adapter into the transformer that a model begins with."""
+    first = model[0]
+    if not hasattr(first, "auto_model"):
+        raise ModelError(
+            f"{folder} does not begin with a transformer, which an adapter could be put on: merge it first"
+        )
+    first.auto_model = merged(first.auto_model, adapter)
 
 
 def _module_folders(folder: Path, spec: Spec) -> list[Path]:

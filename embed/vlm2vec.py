@@ -26,6 +26,7 @@ from mmseek.embed.engine import EngineOptions
 from mmseek.embed.qwen_vl import IMAGE_TOKEN, QwenVLEncoder, engine_options, load_checkpoint
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
+from mmseek.models.adapters import split_adapter
 from mmseek.models.checkpoints import find_checkpoint, json_object
 from mmseek.models.qwen_vl_inputs import PixelRange, flat_positions, resized
 from mmseek.models.spec import Spec, absolute
@@ -111,7 +112,7 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         SpecError: the spec names no model.
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
-    kind = str(json_object(find_checkpoint(spec) / "config.json").get("model_type"))
+    kind = str(json_object(find_checkpoint(split_adapter(spec)[0]) / "config.json").get("model_type"))
     if kind in _OTHERS:
         found: Encoder = import_module(_OTHERS[kind]).load(spec, device=device, limits=limits, options=options)
         return found

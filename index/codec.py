@@ -113,21 +113,22 @@ def _to_json(stored: Mapping[str, Any], identifier: str) -> str:
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _part_to_json(part: Part) -> dict[str, str]:
+def _part_to_json(part: Part) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"text": part.text}
-    if part.data is not None:
-        return {"asset": asset_name(part.data)}
     if part.url is not None:
         return {"url": part.url}
-    return {"path": str(Path(str(part.path)).absolute())}
+    frame = {} if part.frame is None else {"frame": list(part.frame)}
+    if part.data is not None:
+        return {"asset": asset_name(part.data), **frame}
+    return {"path": str(Path(str(part.path)).absolute()), **frame}
 
 
-def _part_from_json(part: Mapping[str, str], assets: Places) -> Part:
+def _part_from_json(part: Mapping[str, Any], assets: Places) -> Part:
     if "text" in part:
         return Text(part["text"])
-    if "asset" in part:
-        return Image(path=assets.path(part["asset"]))
     if "url" in part:
         return Image(url=part["url"])
-    return Image(path=Path(part["path"]))
+    number, count = part.get("frame", (0, 0))
+    path = assets.path(part["asset"]) if "asset" in part else Path(part["path"])
+    return Image(path=path, frame=(number, count) if count else None)

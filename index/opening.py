@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -78,13 +79,19 @@ def verify_collection(location: str | Path) -> VerifyReport:
     Raises:
         NotACollection, FormatTooNew, StorageError: there is nothing that could be checked.
     """
-    return verify_folder(folder_of(location))
+    if not is_qdrant(location):
+        return verify_folder(folder_of(location))
+    return _verified(lambda: open_qdrant(str(location), mode="read", encoder=None))
 
 
 def verify_folder(folder: Path) -> VerifyReport:
     """Check the collection in a folder; errors as in `verify_collection`."""
+    return _verified(lambda: LocalCollection(folder, manifest.read_manifest(folder)))
+
+
+def _verified(opened: Callable[[], Collection]) -> VerifyReport:
     try:
-        collection = LocalCollection(folder, manifest.read_manifest(folder))
+        collection = opened()
     except CorruptCollection as error:
         return VerifyReport(0, 0, (str(error),))
     with closing(collection):
@@ -141,6 +148,8 @@ def folder_of(location: str | Path) -> Path:
         raise SpecError(
             f"no kind of collection answers to {scheme[1]}://: give the path of a folder, or qdrant://HOST:PORT/NAME"
         )
+    if is_qdrant(location):
+        raise SpecError(f"{location} is in Qdrant, and this works on a collection in a folder: see `mmseek copy`")
     if not str(location).strip():
         raise InputError("the location of the collection is empty: give the path of a folder")
     folder = resolve_alias(Path(location).absolute())

@@ -59,7 +59,7 @@ def _with_bytes(part: Part, assets: AssetStore) -> Part:
     if not isinstance(part, Image) or part.path is None or not assets.keeps(part.path):
         return part
     try:
-        return Image(data=part.path.read_bytes())
+        return replace(part, path=None, data=part.path.read_bytes())
     except OSError as error:
         raise CorruptCollection(f"{part.path} cannot be read ({error.strerror}): run `mmseek verify`") from error
 

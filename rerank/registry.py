@@ -19,6 +19,14 @@ _ALL: tuple[Modality, ...] = ("text", "image", "image,text")
 # A loader is called as `load(spec, *, device: str | None) -> Reranker`.
 FAMILIES: Final[Mapping[str, Family]] = table(
     Family(
+        name="mini",
+        summary="needs no download: the mini encoder's score, shared words, and trained heads for pictures",
+        modalities=("text", "image", "image,text"),
+        needs="all-MiniLM-L6-v2, as the mini encoder does: pip install 'mmseek[mini]'",
+        takes_instruction=False,
+        loader="mmseek.rerank.mini.reranker:load",
+    ),
+    Family(
         name="cross-encoder",
         summary="any sentence-transformers CrossEncoder with one score a pair; reads the text of query and document",
         modalities=("text",),
@@ -94,7 +102,7 @@ FAMILIES: Final[Mapping[str, Family]] = table(
 
 
 def load_reranker(spec: str, *, device: str | None = None) -> Reranker:
-    """Load a reranker by its spec, `family:model[@revision]`.
+    """Load a reranker by its spec, `family:model[@revision]`. Most callers want `mmseek.load_reranker`.
 
     Args:
         spec: see `FAMILIES` for the families.

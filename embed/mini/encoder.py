@@ -27,11 +27,11 @@ from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.mini.pictures import TOWER_FILE, PictureTower
 from mmseek.embed.mini.text import DIM, TextTower
-from mmseek.embed.mini.weights import VOCABULARY_SHA256, WEIGHTS_SHA256, file_sha256
+from mmseek.embed.mini.weights import VOCABULARY_SHA256, WEIGHTS, WEIGHTS_SHA256, file_sha256
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
 from mmseek.models.device import pick_device
-from mmseek.models.spec import Spec
+from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -86,6 +86,15 @@ class MiniEncoder(EngineEncoder):
     def identity(self) -> EncoderIdentity:
         return self._identity
 
+    def text_vectors(self, texts: Sequence[list[int]]) -> FloatArray:
+        """Vectors (n, 384) of tokenised texts."""
+        return self._text(texts)
+
+    @property
+    def pictures(self) -> PictureTower:
+        """The picture tower, loaded if it was not."""
+        return self._tower()
+
     @property
     def budgets(self) -> Mapping[str, Budget]:
         """Texts by word pieces, laid end to end; pictures, all of one size, by number."""
@@ -138,18 +147,22 @@ class MiniEncoder(EngineEncoder):
 
 
 def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: EngineOptions) -> MiniEncoder:
-    """Load `mini`; `spec.model`, if given, is the folder of all-MiniLM-L6-v2.
+    """Load `mini`; `spec.model`, if given, is a folder with all-MiniLM-L6-v2, a picture tower of one's own, or both.
 
     Raises:
         ModelError: the text model is not found, or a weights file is another one.
     """
     chosen = pick_device(device)
     on_cpu = chosen == "cpu"
-    text = TextTower(None if spec.model is None else Path(spec.model), device=chosen)
+    folder = None if spec.model is None else Path(spec.model).expanduser()
+    trained = None if folder is None else folder / TOWER_FILE.name
+    tower = trained if trained is not None and trained.is_file() else TOWER_FILE
+    own_text = folder if tower is TOWER_FILE or (folder is not None and (folder / WEIGHTS).is_file()) else None
     return MiniEncoder(
-        text,
-        lambda: PictureTower.load(TOWER_FILE, device=chosen),
-        fingerprint=fingerprint(TOWER_FILE),
+        TextTower(own_text, device=chosen),
+        lambda: PictureTower.load(tower, device=chosen),
+        fingerprint=fingerprint(tower),
+        spec="mini" if tower is TOWER_FILE else absolute(spec),
         limits=limits,
         options=replace(options, lanes=options.workers if on_cpu else 1),
         budgets=_CPU_BUDGETS if on_cpu else _GPU_BUDGETS,

@@ -48,6 +48,11 @@ class PictureTower:
         self.size = size
         self._device = device
 
+    @property
+    def module(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What the pictures go through; `ImageTower` if it was loaded from weights."""
+        return self._tower
+
     @classmethod
     def load(cls, path: Path = TOWER_FILE, *, device: str = "cpu") -> PictureTower:
         """The trained tower.

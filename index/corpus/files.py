@@ -29,6 +29,19 @@ def read_picture(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     )
 
 
+def read_video(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
+    """One document: frames of the video. It is not opened here; a broken one fails when it is encoded."""
+    if file.data is not None:
+        yield Skipped(file.shown, "is a video inside an archive: unpack the archive")
+        return
+    yield Located(
+        id=file.id,
+        content=Content.frames(file.path),
+        metadata={"path": file.id, "title": file.path.stem},
+        source=file.shown,
+    )
+
+
 def read_text(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     """The text: one document, or passages if it is long."""
     try:

@@ -9,7 +9,7 @@ from mmseek.errors import ItemError
 from mmseek.index.corpus.archives import read_tar, read_zip
 from mmseek.index.corpus.entries import Entry, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.epub import read_epub
-from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text
+from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text, read_video
 from mmseek.index.corpus.html_pages import read_html
 from mmseek.index.corpus.office import read_docx, read_pptx
 from mmseek.index.corpus.pdf import read_pdf
@@ -30,6 +30,7 @@ _READERS: Final[dict[str, Reader]] = {
     "markdown": read_markdown,
     "text": read_text,
     "picture": read_picture,
+    "video": read_video,
     "html": read_html,
     "pdf": read_pdf,
     "docx": read_docx,
@@ -51,6 +52,7 @@ KINDS: Final[dict[str, str]] = {
     ".tsv": "csv",
     **dict.fromkeys((".tgz", ".tbz2", ".txz"), "tar"),
     **dict.fromkeys(PICTURE_SUFFIXES, "picture"),
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"), "video"),
 }
 # These refer to pictures beside them, which then are parts of their documents and not documents of their own.
 REFERRING: Final = frozenset({"items", "markdown", "html", "csv", "parquet"})
@@ -68,10 +70,10 @@ _INSIDE: Final = {"word/document.xml": "docx", "ppt/presentation.xml": "pptx", "
 def kind_of(file: SourceFile) -> str | None:
     """What a file is, a key of the readers; None if no reader takes it.
 
-    Items and pictures go by their suffix alone: the one is read line by line, the other recognised when it is decoded.
+    Items, pictures and videos go by their suffix alone: those are read line by line, these recognised when decoded.
     """
     named = named_kind(file.path)
-    if named in ("items", "picture"):
+    if named in ("items", "picture", "video"):
         return named
     head = file.head(_HEAD)
     found = _by_start(head, file)

@@ -27,7 +27,7 @@ def read_corpus(
     """Documents of files and folders, streamed in an order that depends on nothing but their names.
 
     - `.jsonl`: one item a line. A line without an id gets `FILE:LINE` (`notes.jsonl:7`).
-    - pictures: a document each, its id the path below the given folder (or the name of the file given).
+    - pictures and videos: a document each, its id the path below the given folder (or the name of the file given).
     - texts (`.txt`, Markdown, HTML, DOCX, EPUB), in any encoding: one document each, text and pictures interleaved; a
       text of more than `passage_chars` characters becomes passages `FILE#1`, `FILE#2`, ..., whose parent is `FILE`.
     - PDF and PPTX: one document a page or slide, `FILE#n`, with `page` in its metadata.

@@ -108,14 +108,18 @@ def _vectors(table: pa.Table, dim: int) -> FloatArray:
 def _part(part: Mapping[str, Any], folder: Path, manifest: ExportManifest) -> Part:
     if "text" in part:
         return Text(_string(part["text"]))
+    frame = None
+    if "frame" in part:
+        number, count = part["frame"]
+        frame = (int(number), int(count))
     if "asset" in part:
         name = part["asset"]
         if not is_asset_name(name):
             raise InputError(f"{folder} names the picture {name!r}, which is outside of it: it was tampered with")
-        return Image(data=checked_file(folder, name, manifest))
+        return Image(data=checked_file(folder, name, manifest), frame=frame)
     if "url" in part:
         return Image(url=_string(part["url"]))
-    return Image(path=Path(_outside(_string(part["path"]), folder)))
+    return Image(path=Path(_outside(_string(part["path"]), folder)), frame=frame)
 
 
 def _outside(path: str, folder: Path) -> str:

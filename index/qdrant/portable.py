@@ -26,4 +26,4 @@ def _bytes_of(picture: Image) -> Image:
     except OSError as error:
         raise CollectionError(f"{picture.path} cannot be read ({error.strerror}): see `mmseek verify`") from error
     # A file of the user's own that merely stands in such a place stays a file.
-    return Image(data=data) if asset_name(data).endswith(picture.path.name) else picture
+    return replace(picture, path=None, data=data) if asset_name(data).endswith(picture.path.name) else picture

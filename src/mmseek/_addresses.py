@@ -12,14 +12,18 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from mmseek._types import Image
+from mmseek.config import MAX_VIDEO_BYTES
 from mmseek.errors import ItemError
 from mmseek.jsonl import check_text
 from mmseek.media import MIME_TYPES, recognise
+from mmseek.video import VIDEO_TYPES, recognise_video
 
-__all__ = ["AddressRules", "address_of", "picture_at"]
+__all__ = ["AddressRules", "address_of", "picture_at", "video_at"]
 
 _SCHEME: Final = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_DATA_URI: Final = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+_DATA_URI: Final = {
+    kind: re.compile(rf"data:{kind}/[a-z0-9.+-]+;base64,", re.IGNORECASE) for kind in ("image", "video")
+}
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
 _SHOWN: Final = 60
 
@@ -31,6 +35,7 @@ class AddressRules:
     base: Path | None
     allow_urls: bool
     max_bytes: int
+    max_video_bytes: int = MAX_VIDEO_BYTES
 
 
 def picture_at(address: str, what: str, rules: AddressRules) -> Image:
@@ -52,6 +57,20 @@ def picture_at(address: str, what: str, rules: AddressRules) -> Image:
     return Image(url=_url(address, what))
 
 
+def video_at(address: str, what: str, rules: AddressRules) -> Path | bytes:
+    """The video that an address names: a path, or the bytes of a `data:` URI. No file is looked at.
+
+    Raises:
+        ItemError: the address is malformed, or a URL.
+    """
+    scheme = _SCHEME.match(address)
+    if scheme is None:
+        return _path(address, what, rules.base)
+    if scheme[0].lower() != "data:":
+        raise ItemError(f"{what} is a URL, and videos are not fetched: save it and give its path")
+    return _inline(address, what, rules.max_video_bytes, "video")
+
+
 def address_of(image: Image, relative_to: Path | None) -> str:
     """The address that `picture_at` turns back into this picture, given `relative_to` as its base.
 
@@ -61,7 +80,10 @@ def address_of(image: Image, relative_to: Path | None) -> str:
     if image.url is not None:
         return image.url
     if image.data is not None:
-        mime = MIME_TYPES.get(recognise(image.data) or "", "image/x-unknown")
+        if image.frame is None:
+            mime = MIME_TYPES.get(recognise(image.data) or "", "image/x-unknown")
+        else:
+            mime = VIDEO_TYPES.get(recognise_video(image.data) or "", "video/x-unknown")
         return f"data:{mime};base64,{base64.b64encode(image.data).decode('ascii')}"
     path = cast(Path, image.path)
     if relative_to is not None:
@@ -98,14 +120,16 @@ def _path(address: str, what: str, base: Path | None) -> Path:
     return base / address
 
 
-def _inline(address: str, what: str, limit: int) -> bytes:
-    head = _DATA_URI.match(address)
+def _inline(address: str, what: str, limit: int, kind: str = "image") -> bytes:
+    head = _DATA_URI[kind].match(address)
     if head is None:
-        raise ItemError(f"{what} must be a data: URI like data:image/png;base64,...")
+        example = "image/png" if kind == "image" else "video/mp4"
+        raise ItemError(f"{what} must be a data: URI like data:{example};base64,...")
     # Four characters are three bytes, the last one or two of them perhaps padding.
     size = (len(address) - head.end()) // 4 * 3 - address[-2:].count("=")
     if size > limit:
-        raise ItemError(f"{what} holds {size} bytes, more than the limit of {limit}: make the picture smaller")
+        thing = "picture" if kind == "image" else kind
+        raise ItemError(f"{what} holds {size} bytes, more than the limit of {limit}: make the {thing} smaller")
     try:
         data = base64.b64decode(address[head.end() :], validate=True)
     except (binascii.Error, ValueError) as error:

@@ -37,17 +37,23 @@ class Text:
 class Image:
     """A picture that is not decoded yet: exactly one of a file's path, its encoded bytes, or a URL.
 
+    With a `frame`, path or bytes are those of a video, and the picture is one of its frames: which, from 0, and of how
+    many that are taken at equal distances. `Content.frames` makes all of them.
+
     Raises:
-        InputError: none or several of the three are given.
+        InputError: none or several of the three are given, or there is no such frame.
     """
 
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     url: str | None = None
+    frame: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.path, self.data, self.url)) != 1:
             raise InputError("a picture is given by exactly one of path, data and url")
+        if self.frame is not None and (self.url is not None or not 0 <= self.frame[0] < self.frame[1]):
+            raise InputError(f"a video of a path or of bytes has frames from 0 to their number, not {self.frame}")
 
     @classmethod
     def from_pil(cls, picture: PIL.Image.Image) -> Image:
@@ -62,7 +68,7 @@ class Image:
             return str(self.path)
         if self.url is not None:
             return self.url
-        return f"picture of {len(self.data or b'')} bytes"
+        return f"{'video' if self.frame else 'picture'} of {len(self.data or b'')} bytes"
 
 
 Part: TypeAlias = Text | Image
@@ -85,6 +91,18 @@ class Content:
             InputError: a part is of another type.
         """
         return cls(tuple(_as_part(part) for part in parts))
+
+    @classmethod
+    def frames(cls, video: Path | bytes, count: int = 8) -> Content:
+        """A video as `count` frames at equal distances, the first and the last among them; not opened here.
+
+        Raises:
+            InputError: the count is below 1.
+        """
+        if count < 1:
+            raise InputError(f"a video stands for at least 1 frame, not {count}")
+        path, data = (None, video) if isinstance(video, bytes) else (video, None)
+        return cls(tuple(Image(path=path, data=data, frame=(number, count)) for number in range(count)))
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mmseek.errors import ConfigError
 
-__all__ = ["MAX_IMAGE_BYTES", "MAX_IMAGE_PIXELS", "Settings", "settings"]
+__all__ = ["MAX_IMAGE_BYTES", "MAX_IMAGE_PIXELS", "MAX_VIDEO_BYTES", "MAX_VIDEO_SECONDS", "Settings", "settings"]
 
 MAX_IMAGE_BYTES: Final = 64 * 1024**2
 MAX_IMAGE_PIXELS: Final = 64_000_000
+MAX_VIDEO_BYTES: Final = 1024**3
+MAX_VIDEO_SECONDS: Final = 4 * 3600
 
 
 def _default_cache() -> Path:
@@ -37,6 +39,11 @@ class Settings(BaseSettings):
     offline: bool = Field(False, description="true or false")
     max_image_bytes: ByteSize = Field(ByteSize(MAX_IMAGE_BYTES), ge=1, description="a size such as 64MiB or 67108864")
     max_image_pixels: int = Field(MAX_IMAGE_PIXELS, ge=1, description="a whole number of at least 1")
+    max_video_bytes: ByteSize = Field(ByteSize(MAX_VIDEO_BYTES), ge=1, description="a size such as 1GiB")
+    max_video_seconds: float = Field(MAX_VIDEO_SECONDS, gt=0, description="a number of seconds above 0")
+    embedding_cache_bytes: ByteSize = Field(
+        ByteSize(1024**3), ge=1024**2, description="a size of at least 1MiB, such as 4GiB"
+    )
     threads: int = Field(0, ge=0, le=1024, description="a whole number from 0 (all cores) to 1024")
     trust_remote_code: str = Field("", description="hub ids or folders of models, separated by commas")
     device: str = Field(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mmseek._types import Content, Text
+from mmseek._types import Content, Image, Text
 from mmseek.errors import ItemError
 from mmseek.media import MediaLimits, read_bytes
 
@@ -53,13 +54,24 @@ def content_key(content: Content, *, limits: MediaLimits = _DEFAULT_LIMITS) -> s
 
 def _add_content(state: _Hash, content: Content, limits: MediaLimits) -> None:
     _add(state, b"N", str(len(content.parts)).encode("ascii"))
+    videos: dict[Image, bytes] = {}
     for part in content.parts:
         if isinstance(part, Text):
             _add(state, b"T", _utf8(part.text))
         elif part.url is not None:
             _add(state, b"U", _utf8(part.url))
+        elif part.frame is not None:
+            # By the video's own bytes, which are cheaper to read than its frames are to decode.
+            source = replace(part, frame=None)
+            if source not in videos:
+                videos[source] = hashlib.sha256(read_bytes(source, _of_videos(limits))).digest()
+            _add(state, b"F", repr(part.frame).encode("ascii") + videos[source])
         else:
             _add(state, b"I", read_bytes(part, limits))
+
+
+def _of_videos(limits: MediaLimits) -> MediaLimits:
+    return replace(limits, max_bytes=limits.max_video_bytes)
 
 
 def _add(state: _Hash, tag: bytes, payload: bytes) -> None:

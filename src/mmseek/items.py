@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from mmseek._addresses import AddressRules, address_of, picture_at
+from mmseek._addresses import AddressRules, address_of, picture_at, video_at
 from mmseek._types import Content, Document, Image, Part, Role, Text
 from mmseek.errors import InputError, ItemError, StorageError
 from mmseek.jsonl import MAX_LINE_BYTES, check_json, check_text, read_json_lines
 from mmseek.media import MediaLimits
+from mmseek.video import FRAMES
 
 __all__ = ["MAX_ID_LENGTH", "Item", "item_to_json", "parse_item", "read_items", "write_items"]
 
 MAX_ID_LENGTH: Final = 512
 
 _KEYS: Final = ("id", "text", "image", "content", "metadata", "parent_id", "role", "instruction")
-_PART_KEYS: Final = {"text": ("type", "text"), "image": ("type", "image")}
+_PART_KEYS: Final = {"text": ("type", "text"), "image": ("type", "image"), "video": ("type", "video", "frames")}
+_MOST_FRAMES: Final = 64
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DEFAULT_LIMITS: Final = MediaLimits()
 
@@ -80,7 +82,7 @@ def parse_item(
     try:
         given = _known(obj, _KEYS, "the item")
         return Item(
-            content=_content(given, AddressRules(base, allow_urls, limits.max_bytes)),
+            content=_content(given, AddressRules(base, allow_urls, limits.max_bytes, limits.max_video_bytes)),
             id=_identifier(given, "id"),
             metadata=_metadata(given),
             parent_id=_identifier(given, "parent_id"),
@@ -285,20 +287,31 @@ def _content(given: Mapping[str, Any], rules: AddressRules) -> Content:
 def _parts(value: object, rules: AddressRules) -> tuple[Part, ...]:
     if not isinstance(value, list | tuple):
         raise ItemError(f"content must be a list of parts, not {_kind(value)}")
-    return tuple(_part(part, f"part {number} of content", rules) for number, part in enumerate(value, start=1))
+    return tuple(
+        found for number, part in enumerate(value, start=1) for found in _part(part, f"part {number} of content", rules)
+    )
 
 
-def _part(value: object, what: str, rules: AddressRules) -> Part:
+def _part(value: object, what: str, rules: AddressRules) -> tuple[Part, ...]:
+    """One text or picture, or the frames of a video."""
     if not isinstance(value, Mapping):
         raise ItemError(f"{what} must be a JSON object, not {_kind(value)}")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _PART_KEYS:
         found = "missing" if kind is None else _short(kind)
-        raise ItemError(f'the type of {what} must be "text" or "image", but is {found}')
-    body = _string(_known(value, _PART_KEYS[kind], what), kind, f"the {kind} of {what}")
+        raise ItemError(f'the type of {what} must be "text", "image" or "video", but is {found}')
+    given = _known(value, _PART_KEYS[kind], what)
+    body = _string(given, kind, f"the {kind} of {what}")
     if body is None:
         raise ItemError(f"{what} is of type {kind} but has no {kind}")
-    return Text(body) if kind == "text" else picture_at(body, f"the image of {what}", rules)
+    if kind == "text":
+        return (Text(body),)
+    if kind == "image":
+        return (picture_at(body, f"the image of {what}", rules),)
+    frames = given.get("frames", FRAMES)
+    if not isinstance(frames, int) or isinstance(frames, bool) or not 1 <= frames <= _MOST_FRAMES:
+        raise ItemError(f"frames of {what} must be a whole number from 1 to {_MOST_FRAMES}, not {_short(frames)}")
+    return Content.frames(video_at(body, f"the video of {what}", rules), frames).parts
 
 
 def _content_to_json(content: Content, relative_to: Path | None) -> dict[str, Any]:
@@ -306,16 +319,36 @@ def _content_to_json(content: Content, relative_to: Path | None) -> dict[str, An
     match parts:
         case (Text(text),):
             return {"text": text}
-        case (Image() as image,):
+        case (Image(frame=None) as image,):
             return {"image": address_of(image, relative_to)}
-        case (Image() as image, Text(text)) if text.strip():
+        case (Image(frame=None) as image, Text(text)) if text.strip():
             return {"image": address_of(image, relative_to), "text": text}
-    return {"content": [_part_to_json(part, relative_to) for part in parts]}
+    found, place = [], 0
+    while place < len(parts):
+        part = parts[place]
+        whole = _video_at(parts, place)
+        found.append(_part_to_json(part, whole, relative_to))
+        place += whole or 1
+    return {"content": found}
 
 
-def _part_to_json(part: Part, relative_to: Path | None) -> dict[str, str]:
+def _video_at(parts: tuple[Part, ...], place: int) -> int:
+    """How many parts from here on are all frames of one video in order; 0 if this is no such video."""
+    first = parts[place]
+    if isinstance(first, Text) or first.frame is None:
+        return 0
+    count = first.frame[1]
+    return count if parts[place : place + count] == Content.frames(first.path or first.data or b"", count).parts else 0
+
+
+def _part_to_json(part: Part, frames: int, relative_to: Path | None) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
+    if frames:
+        more = {} if frames == FRAMES else {"frames": frames}
+        return {"type": "video", "video": address_of(part, relative_to), **more}
+    if part.frame is not None:
+        raise ItemError("holds some frames of a video and not all in order: only whole videos have a place in JSON")
     return {"type": "image", "image": address_of(part, relative_to)}
 
 

@@ -25,8 +25,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mmseek._quiet import quiet_pillow
 from mmseek._types import Image
-from mmseek.config import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
+from mmseek.config import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, MAX_VIDEO_BYTES, MAX_VIDEO_SECONDS
 from mmseek.errors import MediaError, MediaNotFound, MediaTooLarge, UrlRefused
+from mmseek.video import VideoLimits, frame_png
 
 if TYPE_CHECKING:
     from mmseek.config import Settings
@@ -70,15 +71,25 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
-    """How large a picture may be: encoded, in bytes, and decoded, in pixels (width times height)."""
+    """How large a picture may be: encoded, in bytes, and decoded, in pixels (width times height).
+
+    A video has limits of its own in bytes and seconds, and its frames the pictures' limit of pixels.
+    """
 
     max_bytes: int = MAX_IMAGE_BYTES
     max_pixels: int = MAX_IMAGE_PIXELS
+    max_video_bytes: int = MAX_VIDEO_BYTES
+    max_video_seconds: float = MAX_VIDEO_SECONDS
 
     @classmethod
     def from_settings(cls, settings: Settings) -> MediaLimits:
         """The limits that the environment asks for."""
-        return cls(max_bytes=int(settings.max_image_bytes), max_pixels=settings.max_image_pixels)
+        return cls(
+            max_bytes=int(settings.max_image_bytes),
+            max_pixels=settings.max_image_pixels,
+            max_video_bytes=int(settings.max_video_bytes),
+            max_video_seconds=settings.max_video_seconds,
+        )
 
 
 _DEFAULT_LIMITS: Final = MediaLimits()
@@ -116,14 +127,20 @@ def recognise(data: bytes) -> str | None:
 def read_bytes(image: Image, limits: MediaLimits = _DEFAULT_LIMITS) -> bytes:
     """The encoded bytes of a picture, whatever they are; only their number is checked, before and while reading.
 
+    A frame of a video is cut out and given as PNG.
+
     Raises:
         MediaNotFound: the file is not there or may not be read.
         MediaTooLarge: more than `limits.max_bytes`.
-        MediaError: empty, or a folder, device or pipe.
+        MediaError: empty, or a folder, device or pipe; or a video that is damaged.
+        MissingExtra: it is a frame of a video, and PyAV is not installed.
         UrlRefused: the picture is a URL; nothing is fetched here.
     """
     if image.url is not None:
         raise UrlRefused(f"{_name(image)} is not fetched: save the picture to a file and give its path")
+    if image.frame is not None:
+        video_limits = VideoLimits(limits.max_video_bytes, limits.max_video_seconds, limits.max_pixels)
+        return frame_png(image.path or image.data or b"", image.frame, _name(image), video_limits)
     if image.path is not None:
         data = _read_file(image, image.path, limits.max_bytes)
     else:

@@ -12,6 +12,7 @@ import pytest
 
 from mmseek._types import Content, Encoded, EncodeRequest
 from mmseek.cli.rows import RowWriter
+from mmseek.embed.output import quantised
 from mmseek.errors import ConfigError
 from mmseek.testing import FakeEncoder
 
@@ -48,6 +49,7 @@ def test_rows_are_in_input_order_and_failures_are_named(
         "output": str(output),
         "rows": 18,
         "dim": 16,
+        "dtype": "float32",
         "encoder": "mini",
         "fingerprint": fake.identity.fingerprint,
         "failed": 4,
@@ -115,6 +117,55 @@ def test_truncated_rows_have_length_1(cli: Cli, fake: FakeEncoder, tmp_path: Pat
         refused = cli("embed", source, "-o", short, "--truncate-dim", wrong)
         assert refused.code == 2
         assert "between 1 and 16" in refused.error
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "binary"])
+def test_rows_of_other_types(cli: Cli, fake: FakeEncoder, tmp_path: Path, lines: Lines, dtype: str) -> None:
+    source = lines(tmp_path / "items.jsonl", {"text": "a"}, {"text": "b"}, {"text": "c"})
+    assert cli("embed", source, "-o", tmp_path / "full.npy").code == 0
+    done = cli("embed", source, "-o", tmp_path / "out.npy", "--dtype", dtype, "--truncate-dim", "13", "--json")
+    assert (done.code, done.document["dtype"], done.document["dim"]) == (0, dtype, 13)
+    head = np.load(tmp_path / "full.npy")[:, :13]
+    head = head / np.linalg.norm(head, axis=1, keepdims=True)
+    rows = np.load(tmp_path / "out.npy", allow_pickle=False)
+    np.testing.assert_array_equal(rows, quantised(head, dtype))  # type: ignore[arg-type]
+    assert cli("embed", source, "-o", tmp_path / "out.npy", "--dtype", "int4").code == 2
+
+
+def test_the_options_of_the_model_reach_the_loader(
+    cli: Cli, tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def loader(spec: str, **options: object) -> FakeEncoder:
+        asked.append(options)
+        return FakeEncoder(spec=spec)
+
+    monkeypatch.setattr("mmseek.embed.load_encoder", loader)
+    source = lines(tmp_path / "items.jsonl", {"text": "a"})
+    assert cli("embed", source, "-o", tmp_path / "out.npy", "--device", "cpu,cpu").code == 0
+    assert cli("embed", source, "-o", tmp_path / "out.npy", "--cache", "--precision", "bfloat16").code == 0
+    assert asked == [{"device": "cpu,cpu"}, {"device": None, "cache": True, "precision": "bfloat16"}]
+    for spec, dim, words in (("qwen3-vl:x", 32, "not to 32"), ("qwen3-vl:x", 64, ""), ("st:x", 8, "its page says")):
+        monkeypatch.setattr("mmseek.embed.load_encoder", lambda spec, device=None: FakeEncoder(128, spec=spec))
+        note = cli("embed", source, "-o", tmp_path / "out.npy", "-e", spec, "--truncate-dim", dim).err
+        assert words in note
+        assert bool(note) == bool(words)
+
+
+def test_a_second_run_with_the_cache_encodes_nothing(
+    cli: Cli, tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMSEEK_CACHE_DIR", str(tmp_path / "kept"))
+    monkeypatch.setattr("mmseek.embed.registry._load", lambda spec, device: FakeEncoder(spec=str(spec)))
+    source = lines(tmp_path / "items.jsonl", {"text": "a"}, {"text": "b"}, {"text": "a"})
+    counts = []
+    for name in ("first.npy", "second.npy"):
+        done = cli("embed", source, "-o", tmp_path / name, "--cache", "--json")
+        counts.append((done.document["cached"], done.document["encoded"]))
+    assert counts == [(0, 3), (3, 0)]
+    assert (tmp_path / "first.npy").read_bytes() == (tmp_path / "second.npy").read_bytes()
+    assert "cached" not in cli("embed", source, "-o", tmp_path / "plain.npy", "--json").document
 
 
 def test_an_encoder_that_breaks_off_leaves_no_file(

@@ -17,7 +17,8 @@ from mmseek.cli.failures import Stopped
 
 VERBS = (
     *("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo"),
-    *("ask", "snapshot", "restore", "export", "import", "alias", "reembed", "duplicates"),
+    *("ask", "snapshot", "restore", "export", "import", "alias", "reembed", "duplicates", "mine", "train", "merge"),
+    *("copy", "tune", "calibrate"),
 )
 Cli = Callable[..., Any]
 

@@ -29,7 +29,9 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeReranker:
         return len(pair.document.text) + 100.0 * len(pair.document.images)
 
     reranker = FakeReranker(judge)
-    monkeypatch.setattr("mmseek.rerank.load_reranker", lambda spec, *, device=None: {"fake:x": reranker}[spec])
+    monkeypatch.setattr(
+        "mmseek.pipeline.rerankers.load_reranker", lambda spec, *, device=None: {"fake:x": reranker}[spec]
+    )
     return reranker
 
 
@@ -136,7 +138,7 @@ def test_who_follows_the_instruction(
     cli: Cli, collection: Path, scorer: FakeReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for family, noted in (("cross-encoder", True), ("qwen3-vl-reranker", False)):
-        monkeypatch.setattr("mmseek.rerank.load_reranker", lambda spec, *, device=None: scorer)
+        monkeypatch.setattr("mmseek.pipeline.rerankers.load_reranker", lambda spec, *, device=None: scorer)
         told = cli("search", "x", "-c", collection, "--rerank", f"{family}:m", "--instruction", "find bikes", "--json")
         assert told.code == 0
         assert ("does not follow instructions" in told.err) is noted

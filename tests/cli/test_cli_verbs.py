@@ -81,6 +81,22 @@ def test_models(cli: Cli) -> None:
     assert "device: " in cli("models").out
 
 
+def test_models_says_what_fits_and_what_to_take(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmseek.models.device.memory_bytes", lambda _: 16 * 2**30)
+    document = cli("models", "--json").document
+    assert document["memory_bytes"] == 16 * 2**30
+    gme = next(family for family in document["families"] if family["name"] == "gme")
+    small, large = gme["published"]
+    assert (small["dim"], small["fits_here"], large["fits_here"]) == (1536, True, False)
+    assert small["gib_float32"] == pytest.approx(2 * small["gib_bfloat16"], abs=0.1)
+    assert [each["spec"].partition(":")[0] for each in document["recommended"]] == ["mini", *["qwen3-vl"] * 3]
+    shown = cli("models").out
+    assert "too large for this machine" in shown
+    assert "trained for it, down to 64 dimensions" in shown
+    monkeypatch.setattr("mmseek.models.device.memory_bytes", lambda _: None)
+    assert cli("models", "--json").document["families"][0]["published"][0]["fits_here"] is None
+
+
 def test_models_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmseek.embed.mini.weights.local_text_model", lambda: None)
     mini = cli("models", "--json").document["families"][0]

@@ -127,10 +127,13 @@ def test_blank_content_is_nothing_either() -> None:
         ({"content": [], "text": "x"}, "has both content and text: give the one or the other"),
         ({"content": [], "image": "x"}, "has both content and image: give the one or the other"),
         ({"content": ["a"]}, "part 1 of content must be a JSON object, not a string"),
-        ({"content": [{"text": "a"}]}, 'the type of part 1 of content must be "text" or "image", but is missing'),
         (
-            {"content": [{"type": "text", "text": "a"}, {"type": "video", "video": "a"}]},
-            'the type of part 2 of content must be "text" or "image", but is \'video\'',
+            {"content": [{"text": "a"}]},
+            'the type of part 1 of content must be "text", "image" or "video", but is missing',
+        ),
+        (
+            {"content": [{"type": "text", "text": "a"}, {"type": "sound", "sound": "a"}]},
+            'the type of part 2 of content must be "text", "image" or "video", but is \'sound\'',
         ),
         ({"content": [{"type": "text"}]}, "part 1 of content is of type text but has no text"),
         ({"content": [{"type": "image", "image": 3}]}, "the image of part 1 of content must be a string, not a number"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmseek import Content, Document, Encoded, EncodeRequest, EncoderIdentity, Hit, Image, Query, Text, _types
-from mmseek._types import Pair, RerankerIdentity, Scored
+from mmseek._types import Pair, RerankerIdentity, Scored, Sent, Weighted
 from mmseek.errors import InputError
 from mmseek.media import open_image
 
@@ -31,6 +31,8 @@ EXAMPLES = [
     Pair(Content(()), Content((Text("a"),))),
     Scored(0.5),
     RerankerIdentity("cross-encoder:x", "abc"),
+    Weighted(Content((Text("a"),)), -0.5),
+    Sent("a"),
 ]
 
 

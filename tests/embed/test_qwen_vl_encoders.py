@@ -293,7 +293,7 @@ def test_pictures_described_in_the_processors_file(
 
 
 def test_an_adapter_without_its_model(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match="LoRA adapter"):
+    with pytest.raises(ModelError, match="LoRA adapter that does not name its base model"):
         load_encoder(f"vlm2vec:{tmp_path}")

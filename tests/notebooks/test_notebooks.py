@@ -33,6 +33,12 @@ def test_runs_from_a_clean_kernel(path: Path, tmp_path: Path) -> None:
         assert "1. " in done.stdout
         assert "my-note" in done.stdout
         assert "pictures: 4" in done.stdout
+    if path.stem == "02_rag":
+        assert "indexed 68" in done.stdout
+        assert "drawing-bicycle ImageNode" in done.stdout
+        assert "equal: True" in done.stdout
+        assert "image_url" in done.stdout
+        assert "pictures: 4" in done.stdout
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -27,12 +27,14 @@ from mmseek.cli import (
     exchange,
     index,
     info,
+    mine,
     models,
     reembed,
     rerank,
     search,
     serve,
     snapshot,
+    train,
     tune,
     verify,
 )
@@ -70,6 +72,9 @@ app.command("alias")(alias.alias)
 app.command("reembed")(reembed.reembed)
 app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
+app.command("mine")(mine.mine)
+app.command("train")(train.train)
+app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

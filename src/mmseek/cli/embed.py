@@ -13,7 +13,7 @@ import typer
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.lines import Lines, check_files, report_failures
 from mmseek.cli.opening import DEFAULT_ENCODER, load, load_tokens, multi_vector
-from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption
+from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, OutputType, PrecisionOption
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
 from mmseek.cli.reports import show_failures
@@ -34,7 +34,7 @@ def embed(
             "--output",
             "-o",
             metavar="OUT.npy",
-            help="float32, one row an item; .npz from an encoder of many vectors an item.",
+            help="One row an item; .npz from an encoder of many vectors an item.",
             show_default=False,
         ),
     ],
@@ -48,13 +48,20 @@ def embed(
             "--token-pooling", metavar="F", min=1, help="Make one of F vectors of a document (colqwen2, colpali)."
         ),
     ] = 1,
+    dtype: Annotated[
+        OutputType, typer.Option("--dtype", help="Of the rows; int8 keeps the direction only, binary one bit a number.")
+    ] = "float32",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep vectors on disk and take them from there.")
+    ] = False,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Encode the items of a JSONL file into a .npy file.
 
-    The rows are in input order, float32, of length 1. An item may carry "role": "query" (default "document") and
-    "instruction".
+    The rows are in input order, of length 1 unless --dtype says otherwise. An item may carry "role": "query" (default
+    "document") and "instruction".
 
     An encoder of many vectors an item (colqwen2, colpali) writes OUT.npz instead: an array (tokens, dim) an item, named
     by its id, or "line N" where it has none.
@@ -69,21 +76,26 @@ def embed(
         many = multi_vector(encoder)
         check_files(items, output, "items", ".npz" if many else ".npy")
         began = time.monotonic()
+        if many and (dtype, cache, precision) != ("float32", False, "auto"):
+            raise InputError(f"{encoder} gives many vectors an item: leave out --dtype, --cache and --precision")
         if many:
             _embed_tokens(out, items, output, encoder, (truncate_dim, token_pooling), device)
             return
         if token_pooling != 1:
             raise InputError(f"--token-pooling is for many vectors an item, and {encoder} gives one: leave it out")
-        model = load(encoder, device)
+        asked = {"precision": None if precision == "auto" else precision, "cache": cache}
+        model = load(encoder, device, **{name: value for name, value in asked.items() if value})
         dim = _kept(model, truncate_dim)
         source = _Source(items)
-        rows = _write_rows(source, model, output, dim)
+        rows = _write_rows(source, model, output, dim, dtype)
         report = report_failures(source.failures, output)
         out.json(
             {
                 "output": str(output),
                 "rows": rows,
                 "dim": dim,
+                "dtype": dtype,
+                **_from_cache(model),
                 "encoder": model.identity.spec,
                 "fingerprint": model.identity.fingerprint,
                 "failed": len(source.failures),
@@ -183,26 +195,45 @@ def _kept(model: Encoder, truncate_dim: int | None) -> int:
     if not 1 <= truncate_dim <= dim:
         raise InputError(f"--truncate-dim {truncate_dim} must be between 1 and {dim}, what {model.identity.spec} gives")
     if truncate_dim < dim:
-        say("note: cut vectors find less, unless the encoder was trained to be cut (mini was not)")
+        _warn_of_cutting(model.identity.spec.partition(":")[0], truncate_dim)
     return truncate_dim
 
 
-def _write_rows(source: _Source, model: Encoder, output: Path, dim: int) -> int:
+def _warn_of_cutting(family: str, dim: int) -> None:
+    from mmseek.embed.published import MATRYOSHKA
+
+    least = MATRYOSHKA.get(family)
+    if family == "st":
+        say("note: cut vectors find less, unless the model was trained to be cut: its page says so")
+    elif least is None:
+        say(f"note: cut vectors find less: {family} was not trained to be cut")
+    elif dim < least:
+        say(f"note: cut vectors find less: {family} was trained to be cut down to {least} dimensions, not to {dim}")
+
+
+def _from_cache(model: Encoder) -> dict[str, int]:
+    """How many items were and were not in the cache, if there is one."""
+    hits, misses = getattr(model, "hits", None), getattr(model, "misses", None)
+    return {} if hits is None or misses is None else {"cached": hits, "encoded": misses}
+
+
+def _write_rows(source: _Source, model: Encoder, output: Path, dim: int, dtype: OutputType) -> int:
     """Encode everything into the file and return how many rows it has.
 
     Raises:
         InputError: not one item could be used; nothing was written.
     """
     from mmseek.cli.rows import RowWriter
+    from mmseek.embed.output import DTYPES, quantised, row_shape
 
-    with RowWriter(output, dim) as writer, Meter("encoding") as meter:
+    with RowWriter(output, *row_shape(dim, dtype), DTYPES[dtype]) as writer, Meter("encoding") as meter:
         for answer in model.stream(source.requests()):
             vector, error = _truncated(answer.vector, dim), answer.error
             if vector is None and error is None:
                 error = ItemError("the encoder gave no usable vector")
             source.answered(error)
             if vector is not None and error is None:
-                writer.add(vector)
+                writer.add(quantised(vector, dtype))
             meter.update(writer.rows + len(source.failures), len(source.failures))
         source.settle()
         if writer.rows == 0:

@@ -22,26 +22,71 @@ def models(as_json: JsonOption = False) -> None:
     """
     with verb_output(as_json) as out:
         from mmseek.embed import FAMILIES
-        from mmseek.models.device import pick_device
+        from mmseek.models.device import memory_bytes, pick_device
         from mmseek.rerank import FAMILIES as RERANKERS
 
-        found = {name: _PARTS[name]() for name in FAMILIES}
+        found = {name: _PARTS.get(name, _no_parts)() for name in FAMILIES}
         device = pick_device()
+        memory = memory_bytes(device)
         out.json(
             {
-                "families": [_document(family, found[family.name]) for family in FAMILIES.values()],
+                "families": [_document(family, found[family.name], device, memory) for family in FAMILIES.values()],
                 "rerankers": [_reranker_document(family) for family in RERANKERS.values()],
                 "device": device,
+                "memory_bytes": memory,
+                "recommended": _recommended(FAMILIES),
             }
         )
         for family in FAMILIES.values():
-            out.show(_table(family, found[family.name]))
+            out.show(_table(family, found[family.name], device, memory))
         for reranker in RERANKERS.values():
             out.show(_reranker_table(reranker))
-        out.show(f"\ndevice: {device}")
+        out.show("\nrecommended (published figures, unless it says measured):")
+        for each in _recommended(FAMILIES):
+            out.show(f"  {each['machine']}: {each['spec']} ({each['why']})")
+        out.show(f"\ndevice: {device}" + (f", {memory / 2**30:.0f} GiB of memory" if memory else ""))
 
 
-def _document(family: Family, parts: Mapping[str, str | None]) -> dict[str, Any]:
+def _recommended(families: Mapping[str, Family]) -> list[dict[str, str]]:
+    """One encoder for each kind of machine, of the families that are there."""
+    from mmseek.embed.published import RECOMMENDED
+
+    return [
+        {"machine": each.machine, "spec": each.spec, "why": each.why}
+        for each in RECOMMENDED
+        if each.spec.partition(":")[0] in families
+    ]
+
+
+def _published(family: Family, device: str, memory: int | None) -> list[dict[str, Any]]:
+    """The family's published models, and whether this machine's device holds them; None where that is not known."""
+    from mmseek.embed.published import PUBLISHED, fits
+
+    # On a CPU the large ones may run in bfloat16 too, but float32 is what they get unless it is asked for.
+    size = 2 if device.startswith("cuda") else 4
+    return [
+        {
+            "model": model.model,
+            "billion_parameters": model.billions,
+            "dim": model.dim,
+            "licence": model.licence,
+            "gib_bfloat16": round(model.gib(2), 1),
+            "gib_float32": round(model.gib(4), 1),
+            "fits_here": None if memory is None else fits(model, memory, bytes_each=size),
+        }
+        for model in PUBLISHED.get(family.name, ())
+    ]
+
+
+def _cut(family: Family) -> str:
+    from mmseek.embed.published import MATRYOSHKA
+
+    if family.name in MATRYOSHKA:
+        return f"trained for it, down to {MATRYOSHKA[family.name]} dimensions (published)"
+    return "as the model was trained" if family.name in ("st", "auto") else "not trained for it"
+
+
+def _document(family: Family, parts: Mapping[str, str | None], device: str, memory: int | None) -> dict[str, Any]:
     return {
         "name": family.name,
         "summary": family.summary,
@@ -52,10 +97,12 @@ def _document(family: Family, parts: Mapping[str, str | None]) -> dict[str, Any]
         "needs": family.needs,
         "ready": None not in parts.values(),
         "parts": dict(parts),
+        "truncate_dim": _cut(family),
+        "published": _published(family, device, memory),
     }
 
 
-def _table(family: Family, parts: Mapping[str, str | None]) -> Any:
+def _table(family: Family, parts: Mapping[str, str | None], device: str, memory: int | None) -> Any:
     from rich.table import Table
     from rich.text import Text
 
@@ -73,6 +120,12 @@ def _table(family: Family, parts: Mapping[str, str | None]) -> Any:
         table.add_row(f"  {name}", Text(value))
     for part, place in parts.items():
         table.add_row(f"  {part}", Text(place or "not found"))
+    table.add_row("  --truncate-dim", Text(_cut(family)))
+    for model in _published(family, device, memory):
+        here = {True: "fits here", False: "too large for this machine", None: ""}[model["fits_here"]]
+        words = [f"{model['dim']}-d", f"{model['gib_bfloat16']} GiB in bfloat16, {model['gib_float32']} in float32"]
+        words += [model["licence"], *([here] if here else [])]
+        table.add_row("  published", Text(f"{model['model']}: {', '.join(words)}"))
     return table
 
 

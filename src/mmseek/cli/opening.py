@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmseek.cli.output import one_line, say
 from mmseek.errors import NotACollection
@@ -29,8 +29,8 @@ __all__ = [
 DEFAULT_ENCODER = "mini"
 
 
-def load(spec: str, device: str | None) -> Encoder:
-    """Load an encoder; a terminal is told what takes so long.
+def load(spec: str, device: str | None, **options: Any) -> Encoder:
+    """Load an encoder; a terminal is told what takes so long. `options` are those of `load_encoder`.
 
     Raises:
         SpecError: no family answers to the spec.
@@ -40,7 +40,7 @@ def load(spec: str, device: str | None) -> Encoder:
     with _waiting(f"loading encoder {one_line(spec)}"):
         from mmseek.embed import load_encoder
 
-        return load_encoder(spec, device=device)
+        return load_encoder(spec, device=device, **options)
 
 
 def multi_vector(spec: str) -> bool:

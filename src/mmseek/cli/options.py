@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,6 +15,8 @@ __all__ = [
     "DeviceOption",
     "EncoderOption",
     "JsonOption",
+    "OutputType",
+    "PrecisionOption",
     "beside",
     "collection_path",
     "folder_of",
@@ -43,7 +45,17 @@ EncoderOption: TypeAlias = Annotated[
 ]
 DeviceOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps ... [default: the best there is]"),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps ... or several, cuda:0,cuda:1. [default: the best there is]",
+    ),
+]
+# The words of `mmseek.embed.output.OutputType` and `mmseek.models.device.PRECISIONS`: the modules themselves are heavy.
+OutputType: TypeAlias = Literal["float32", "float16", "int8", "binary"]
+PrecisionOption: TypeAlias = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option("--precision", help="Of the model: auto is bfloat16 on CUDA where the family can, else float32."),
 ]
 
 

@@ -14,6 +14,7 @@ from mmseek.models.spec import Spec
 from mmseek.models.trust import is_trusted
 
 __all__ = [
+    "adapter_refused",
     "checkpoint_files",
     "files_sha256",
     "find_checkpoint",
@@ -39,10 +40,12 @@ def find_checkpoint(spec: Spec) -> Path:
         SpecError: the spec names no model.
         ModelError: the folder or the hub's model is not there, or its weights are not safetensors.
     """
+    if spec.adapter is not None:
+        raise adapter_refused(spec.adapter)
     folder = find_folder(spec)
     weight_files(folder)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} holds a LoRA adapter and not a whole model: merge it into its base model first")
+        raise adapter_refused(folder)
     return folder
 
 
@@ -202,6 +205,14 @@ def _from_hub(model: str, revision: str | None, *, code: bool) -> Path:
         raise ModelError(
             f"the model {named} is neither a folder nor on this machine and {why}: check the name or give a folder"
         ) from error
+
+
+def adapter_refused(adapter: Path | str) -> ModelError:
+    """The error that says that this family takes no adapters."""
+    return ModelError(
+        f"{adapter} holds a LoRA adapter and not a whole model, and this family takes whole models only: "
+        "merge it into its base model first"
+    )
 
 
 def pickle_refused(path: Path) -> ModelError:

@@ -5,14 +5,76 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
 
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 
-__all__ = ["free_cached_memory", "is_out_of_memory", "pick_device", "usable_cores", "use_one_core"]
+__all__ = [
+    "PRECISIONS",
+    "asked_precision",
+    "free_cached_memory",
+    "is_out_of_memory",
+    "memory_bytes",
+    "pick_device",
+    "pick_dtype",
+    "usable_cores",
+    "use_one_core",
+]
 
+PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
 
 _THREADS = threading.Lock()
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What the caller of a loader asked for, and whether the loader looked at it."""
+
+    name: str
+    heeded: bool = False
+
+
+_PRECISION: ContextVar[_Asked | None] = ContextVar("precision", default=None)
+
+
+@contextmanager
+def asked_precision(name: str | None, what: str) -> Iterator[None]:
+    """What is loaded inside runs in this precision: `float32`, `bfloat16`, `float16`, or by the device's own.
+
+    Args:
+        name: of the precision; None and `auto` leave it to the device.
+        what: is loaded, for the error.
+
+    Raises:
+        ConfigError: there is no such precision, or what is loaded has one of its own.
+    """
+    if name is not None and name not in PRECISIONS:
+        raise ConfigError(f"there is no precision {name!r}: take one of {', '.join(PRECISIONS)}")
+    asked = _Asked(name or "auto")
+    token = _PRECISION.set(asked)
+    try:
+        yield
+    finally:
+        _PRECISION.reset(token)
+    if asked.name not in ("auto", "float32") and not asked.heeded:
+        raise ConfigError(f"{what} runs in float32 only: leave out the precision {asked.name}")
+
+
+def pick_dtype(device: str, *, usual: str | None = None) -> Any:
+    """The torch type of a model's weights: as asked, else `usual`, else bfloat16 on CUDA and float32 elsewhere."""
+    import torch
+
+    asked = _PRECISION.get()
+    name = usual or ("bfloat16" if device.startswith("cuda") else "float32")
+    if asked is not None:
+        asked.heeded = True
+        name = name if asked.name == "auto" else asked.name
+    return getattr(torch, name)
 
 
 def pick_device(name: str | None = None) -> str:
@@ -32,6 +94,21 @@ def pick_device(name: str | None = None) -> str:
     if (wanted.startswith("cuda") and number >= count) or (wanted == "mps" and not mps):
         raise ConfigError(f"the device {wanted} is not on this machine: use cpu or auto")
     return wanted
+
+
+def memory_bytes(device: str) -> int | None:
+    """The memory that models on this device share, in bytes, whoever uses it now; None where that cannot be asked."""
+    import os
+
+    if device.startswith("cuda"):
+        import torch
+
+        total: int = torch.cuda.get_device_properties(torch.device(device)).total_memory
+        return total
+    try:  # Apple's MPS shares the machine's memory
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

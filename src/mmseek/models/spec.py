@@ -1,4 +1,4 @@
-"""Specs of encoders and rerankers: `family`, `family:model` or `family:model@revision`."""
+"""Specs of encoders and rerankers: `family`, `family:model`, `family:model@revision`, `family:model#adapter`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ __all__ = ["Spec", "absolute", "parse_spec"]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A parsed spec. `model` is a hub id or a local folder; `str()` gives back what was parsed."""
+    """A parsed spec; `str()` gives back what was parsed.
+
+    `model` is a hub id or a local folder, `adapter` the folder or hub id of a LoRA adapter on it.
+    """
 
     family: str
     model: str | None = None
     revision: str | None = None
+    adapter: str | None = None
 
     def __str__(self) -> str:
         model = "" if self.model is None else f":{self.model}"
         revision = "" if self.revision is None else f"@{self.revision}"
-        return self.family + model + revision
+        adapter = "" if self.adapter is None else f"#{self.adapter}"
+        return self.family + model + revision + adapter
 
 
 def parse_spec(text: str, families: Collection[str], what: str = "encoder") -> Spec:
     """Take a spec apart.
 
     The family ends at the first colon, so a model may be any path: `st:/models/minilm`, `st:C:\\models\\minilm`. The
-    revision follows the last `@` of the model, unless a slash comes after it or a folder of the whole name exists.
+    revision follows the last `@` of the model, unless a slash comes after it or a folder of the whole name exists. An
+    adapter follows the first `#` after the model, unless a folder of the whole name exists.
 
     Args:
         text: the spec.
@@ -47,6 +53,11 @@ def parse_spec(text: str, families: Collection[str], what: str = "encoder") -> S
         )
     if not colon:
         return Spec(family)
+    adapter: str | None = None
+    if "#" in model and not Path(model).expanduser().is_dir():
+        model, _, adapter = model.partition("#")
+        if not adapter:
+            raise SpecError(f"the {what} {text!r} names no adapter after the #: add its folder or leave out the #")
     name, at, revision = model.rpartition("@")
     if not at or "/" in revision or "\\" in revision or Path(model).is_dir():
         name, at, revision = model, "", ""
@@ -54,11 +65,16 @@ def parse_spec(text: str, families: Collection[str], what: str = "encoder") -> S
         raise SpecError(f"the {what} {text!r} names no model after the colon: write {family}:HUB_ID or {family}:FOLDER")
     if at and not revision:
         raise SpecError(f"the {what} {text!r} names no revision after the @: add one or leave out the @")
-    return Spec(family, name, revision or None)
+    return Spec(family, name, revision or None, adapter)
 
 
 def absolute(spec: Spec) -> str:
     """The spec as a collection should remember it: a folder keeps its name wherever the next command is run."""
-    if spec.model is not None and (place := Path(spec.model).expanduser()).is_dir():
-        return f"{spec.family}:{place.resolve()}"
-    return str(spec)
+    model, adapter = _resolved(spec.model), _resolved(spec.adapter)
+    return str(Spec(spec.family, model, None if model != spec.model else spec.revision, adapter))
+
+
+def _resolved(name: str | None) -> str | None:
+    if name is not None and (place := Path(name).expanduser()).is_dir():
+        return str(place.resolve())
+    return name

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.errors import ModelError
+from mmseek.models.adapters import merged
 from mmseek.models.checkpoints import json_object
+from mmseek.models.device import pick_dtype
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -18,22 +20,26 @@ _PICTURES: Final = "preprocessor_config.json"
 _PROCESSOR: Final = "processor_config.json"
 
 
-def load_model(folder: Path, class_name: str, device: str) -> Any:
-    """A model of transformers without its head: float32, on CUDA bfloat16.
+def load_model(folder: Path, class_name: str, device: str, adapter: Path | None = None) -> Any:
+    """A model of transformers without its head, in the precision that `pick_dtype` gives.
 
     Args:
         folder: of the checkpoint.
         class_name: of the class in transformers, with the head.
         device: a torch device.
+        adapter: of a LoRA adapter, which is merged into the weights.
 
     Raises:
-        ModelError: it cannot be read or is not whole.
+        MissingExtra: there is an adapter, and PEFT is not installed.
+        ModelError: it cannot be read or is not whole, or the adapter is of another model.
     """
     # The class with the head reads every naming of the weights that was ever published; the one without does not.
-    return load_with_head(folder, class_name, device, needed=False).model
+    return load_with_head(folder, class_name, device, needed=False, adapter=adapter).model
 
 
-def load_with_head(folder: Path, class_name: str, device: str, *, needed: bool = True) -> Any:
+def load_with_head(
+    folder: Path, class_name: str, device: str, *, needed: bool = True, adapter: Path | None = None
+) -> Any:
     """The same with its head, which must be there, if it is needed, unless it is the matrix of the input tokens.
 
     Raises:
@@ -41,20 +47,18 @@ def load_with_head(folder: Path, class_name: str, device: str, *, needed: bool =
     """
     model, missing = _load(folder, class_name, device)
     _check_whole(folder, {key for key in missing if needed or not key.startswith("lm_head.")})
-    return model.to(device).eval()
+    return merged(model, adapter).to(device).eval()
 
 
 def _load(folder: Path, class_name: str, device: str) -> tuple[Any, set[str]]:
     """The model on the CPU, and the names of the weights that the files lack or have in another shape."""
-    import torch
     import transformers
     from safetensors import SafetensorError
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     try:
         model, report = getattr(transformers, class_name).from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=pick_dtype(device),
             attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmseek import embed, rerank
+from mmseek.config import settings
 from mmseek.errors import SpecError
+from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
     from mmseek.protocols import Reranker
@@ -13,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["load_reranker"]
 
 _LATE: Final = "late-interaction"
+_MINI: Final = "mini"
 
 
 def load_reranker(spec: str, *, device: str | None = None) -> Reranker:
-    """Load a reranker by its spec, `family:model[@revision]`, or `late-interaction:` and an encoder's spec.
+    """Load a reranker by its spec, `family:model[@revision]`, `mini`, or `late-interaction:` and an encoder's spec.
 
     Args:
         spec: see `mmseek.rerank.FAMILIES` for the families.
@@ -28,6 +32,8 @@ def load_reranker(spec: str, *, device: str | None = None) -> Reranker:
         ConfigError: the device is not on this machine.
     """
     family, _, encoder = spec.strip().partition(":")
+    if family == _MINI:
+        return _mini(rerank.parse_spec(spec, rerank.FAMILIES, "reranker"))
     if family != _LATE:
         return rerank.load_reranker(spec, device=device)
     rerank.parse_spec(spec, rerank.FAMILIES, "reranker")
@@ -39,3 +45,13 @@ def load_reranker(spec: str, *, device: str | None = None) -> Reranker:
     from mmseek.rerank.late_interaction import LateInteractionReranker
 
     return LateInteractionReranker(embed.load_multi_vector_encoder(encoder, device=device))
+
+
+def _mini(spec: Spec) -> Reranker:
+    """On a CPU, whatever the device; `spec.model`, if given, is the folder of all-MiniLM-L6-v2."""
+    from mmseek.embed.mini.look import MiniLook
+    from mmseek.media import MediaLimits
+    from mmseek.rerank.mini.reranker import MiniReranker
+
+    limits = MediaLimits.from_settings(settings())
+    return MiniReranker.on(MiniLook.load(None if spec.model is None else Path(spec.model), limits))

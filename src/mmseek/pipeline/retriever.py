@@ -127,7 +127,8 @@ class Retriever:
                 is given; `create` to refuse an existing one.
             device: where the encoder and the reranker run, for example `cpu` or `cuda`.
             reranker: a spec, a loaded reranker, or several; without it, hits are in the encoder's order.
-            rerank_depth, reranking: see `Retriever`.
+            rerank_depth: how many hits each reranker orders; see `Retriever`.
+            reranking: threshold, fusion and time; see `Retriever`.
 
         Raises:
             NotACollection: there is none at this place.

@@ -1,0 +1,106 @@
+"""Training beside sentence-transformers' own trainer, at equal settings: queries a second.
+
+    python benchmarks/train_speed.py [--data ../shared/data/scifact] [--steps N] [--batch N] [--rounds N]
+
+all-MiniLM-L6-v2 on claims and abstracts of scifact's train split, all weights, AdamW, no hard negatives. The runs take
+turns; each figure is the median over the rounds of plain time by our time, above 1 mmseek is faster.
+
+- `plain`: `MultipleNegativesRankingLoss` beside `mmseek train` with the batch as one chunk;
+- `chunks`: `CachedMultipleNegativesRankingLoss` with 8 at once beside GradCache by tokens, about as many in all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+
+from mmseek.embed.mini.weights import find_text_model
+from mmseek.evaluation import load_dataset
+from mmseek.training.configuring import from_mapping
+from mmseek.training.data.benchmark import BenchmarkRows
+from mmseek.training.run import Run
+from mmseek.training.settings import TrainConfig
+
+TOKENS = 2048  # about eight abstracts
+
+
+def theirs(model: Path, rows: list[tuple[str, str]], args: argparse.Namespace, folder: str, chunks: bool) -> float:
+    columns = {"anchor": [query for query, _ in rows], "positive": [document for _, document in rows]}
+    encoder = SentenceTransformer(str(model), device="cpu")
+    loss: Any = MultipleNegativesRankingLoss(encoder, scale=50)
+    if chunks:
+        loss = CachedMultipleNegativesRankingLoss(encoder, scale=50, mini_batch_size=8)
+    settings = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        max_steps=args.steps,
+        per_device_train_batch_size=args.batch,
+        learning_rate=1e-5,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = SentenceTransformerTrainer(encoder, settings, train_dataset=Dataset.from_dict(columns), loss=loss)
+    began = time.monotonic()
+    trainer.train()
+    return time.monotonic() - began
+
+
+def ours(model: Path, args: argparse.Namespace, folder: str, chunks: bool) -> float:
+    settings = {
+        "model": {"encoder": f"st:{model}"},
+        "data": {"sources": [{"path": str(args.data), "format": "dataset"}]},
+        "batch": {"size": args.batch, "chunk_tokens": TOKENS if chunks else 0},
+        "optimizer": {"rate": 1e-5},
+        "schedule": {"steps": args.steps},
+        "run": {"output": folder, "device": "cpu", "save_every": 0, "tensorboard": False},
+    }
+    run = Run(from_mapping(TrainConfig, settings))
+    _ = run.sources, run.trainable
+    marks: list[float] = []
+    began = time.monotonic()
+    run.start(lambda _: marks.append(time.monotonic()))  # the last step's end, without writing the model
+    return marks[-1] - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/scifact"))
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    source = BenchmarkRows(load_dataset(args.data, "train"))
+    picked = [source.row(number) for number in range(len(source))]
+    rows = [(row.query.content.text, row.positives[0].content.text) for row in picked]
+    model, found = find_text_model(), {}
+    for name, chunks in (("plain", False), ("chunks", True)):
+        pairs = []
+        for number in range(args.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                pair = (theirs(model, rows, args, f"{folder}/a", chunks), ours(model, args, f"{folder}/b", chunks))
+            print(name, number, [round(each, 2) for each in pair], file=sys.stderr)
+            pairs.append(pair)
+        found[name] = {
+            "faster": round(statistics.median(plain / own for plain, own in pairs), 3),
+            "samples_per_second": round(statistics.median(args.steps * args.batch / own for _, own in pairs), 1),
+        }
+    print(json.dumps({"steps": args.steps, "batch": args.batch, **found}))
+
+
+if __name__ == "__main__":
+    main()

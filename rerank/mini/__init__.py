@@ -1,0 +1,1 @@
+"""`mini`: the reranker that needs no download."""

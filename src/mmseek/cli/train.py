@@ -1,0 +1,174 @@
+"""`mmseek train` and `mmseek merge`: a configuration to an encoder, and several encoders to one."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from mmseek.cli.failures import EXIT_PARTIAL
+from mmseek.cli.options import JsonOption
+from mmseek.cli.output import count, duration, one_line, say, size, verb_output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mmseek.training.plan import Plan
+    from mmseek.training.trainer import StepReport
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def train(
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config", metavar="F.yaml", help="A file, or the name of a recipe: vlm2vec-v2.", show_default=False
+        ),
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=VALUE", help="Change a setting; may be given again.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be: sizes, steps, memory. Nothing is written.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train an encoder.
+
+    Reads a configuration, trains, and leaves the encoder in OUTPUT/model, where `mmseek embed` loads it from.
+
+    Run the same line again after a run was killed: it goes on from the newest checkpoint with the very losses that it
+    would have had. Under torchrun, batches and negatives are shared between the processes. The exit code is 1 if rows
+    were left out because they cannot be used.
+    """
+    with verb_output(as_json) as out:
+        from mmseek.training.run import Run, load_config
+
+        run = Run(load_config(config, changes or []))
+        for error in run.bad_rows[:3]:
+            say(f"note: left out: {error}")
+        if dry_run:
+            from mmseek.training.plan import plan
+
+            made = plan(run)
+            out.json(made.to_json())
+            out.show(*_planned(made))
+            return
+        began = time.monotonic()
+        with _Steps() as steps:
+            trained = run.start(steps)
+        if os.environ.get("RANK", "0") != "0":
+            return  # the first of torchrun's processes speaks for all
+        out.json(
+            {
+                "encoder": trained.spec,
+                "output": str(run.output),
+                "steps": trained.steps,
+                "resumed_from": trained.resumed_from,
+                "loss": trained.loss if math.isfinite(trained.loss) else None,
+                "bad_rows": len(run.bad_rows),
+                "skipped": list(trained.skipped),
+                "seconds": round(time.monotonic() - began, 3),
+            }
+        )
+        out.show(f"trained {one_line(trained.spec)}: {count(trained.steps, 'step')}, last loss {trained.loss:.4f}")
+        for reason in trained.skipped[:3]:
+            say(f"note: left out: {reason}")
+        if run.bad_rows or trained.skipped:
+            raise typer.Exit(EXIT_PARTIAL)
+
+
+def _planned(plan: Plan) -> tuple[Any, ...]:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("source", "rows", "bad", "share", "epochs"):
+        table.add_column(name, justify="left" if name == "source" else "right")
+    for each in plan.sources:
+        table.add_row(
+            Text(one_line(each.name)), f"{each.rows:,}", f"{each.bad:,}", f"{each.share:.3f}", f"{each.epochs:g}"
+        )
+    memory = ", ".join(f"{name} {size(amount)}" for name, amount in plan.memory.items())
+    spread = f"{count(plan.chunks, 'chunk')}, on {count(plan.processes, 'process', 'processes')}"
+    trained = f"{plan.trained:,} of {plan.parameters:,} parameters trained"
+    return (
+        Text(f"{one_line(plan.encoder)}: {plan.dim} dimensions, {trained}"),
+        Text(
+            f"{count(plan.steps, 'step')} of {count(plan.batch, 'query', 'queries')}, "
+            f"{count(plan.negatives, 'hard negative')} each, in {spread}"
+        ),
+        table,
+        Text(f"memory, about {size(sum(plan.memory.values()))}: {memory}"),
+    )
+
+
+class _Steps:
+    """Tells of steps: a bar on a terminal, a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self._told = -math.inf
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, report: StepReport) -> None:
+        if sys.stderr.isatty():
+            self._on_bar(report)
+        elif time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES or report.step == report.steps:
+            self._told = time.monotonic()
+            say(f"training: step {report.step:,} of {report.steps:,}, {_numbers(report)}, {duration(report.left)} left")
+
+    def _on_bar(self, report: StepReport) -> None:
+        if self._bar is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            from mmseek.cli.screen import Screen
+
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(compact=True), console=Screen(stderr=True))
+            self._task = self._bar.add_task("training", total=report.steps, numbers="")
+            self._bar.start()
+        self._bar.update(self._task, completed=report.step, numbers=_numbers(report))
+
+
+def _numbers(report: StepReport) -> str:
+    return f"loss {report.loss:.4f}, grad norm {report.grad_norm:.3g}, {report.samples:,.0f} samples/s"
+
+
+def merge(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Folders of models.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder.", show_default=False)],
+    weight: Annotated[
+        list[float] | None,
+        typer.Option("--weight", metavar="W", help="One a model, in their order. [default: equal]", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge models by the weighted mean of their weights.
+
+    The models are checkpoints of one architecture, such as two stages of one training. Configuration and tokenizer come
+    from the first.
+    """
+    with verb_output(as_json) as out:
+        from mmseek.training.merge import merge as merge_models
+
+        tensors = merge_models(models, output, weight)
+        out.json({"output": str(output), "models": [str(model) for model in models], "tensors": tensors})
+        out.show(f"wrote {one_line(str(output))}: {count(tensors, 'tensor')} of {count(len(models), 'model')}")

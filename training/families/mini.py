@@ -1,0 +1,68 @@
+"""`mini`: its image tower, a million parameters, among the vectors of the text tower, which stays as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from mmseek.embed.base import EngineEncoder
+from mmseek.embed.engine import Unit
+from mmseek.embed.mini.encoder import IMAGE_WEIGHT, TEXT_WEIGHT, MiniEncoder
+from mmseek.embed.mini.pictures import TOWER_FILE
+from mmseek.embed.mini.tower import FORMAT_VERSION, ImageTower
+from mmseek.training.families.base import Trainable
+
+__all__ = ["TrainableMini"]
+
+_TEXT, _IMAGE = "text", "image"
+
+
+class TrainableMini(Trainable):
+    """The image tower with gradients; texts without."""
+
+    counts: ClassVar[str] = "tokens and pictures"
+
+    def __init__(self, encoder: EngineEncoder) -> None:
+        if not isinstance(encoder, MiniEncoder) or not isinstance(encoder.pictures.module, ImageTower):
+            raise TypeError(f"{type(encoder).__name__} is not mini with its image tower")
+        super().__init__(encoder, encoder.pictures.module)
+        self._mini = encoder
+
+    def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
+        """(n, 384), L2-normalised."""
+        device = next(self.inner.parameters()).device
+        if kind == _TEXT:
+            order = sorted(range(len(payloads)), key=lambda place: len(payloads[place]))
+            rows = np.empty((len(payloads), self.dim), dtype=np.float32)
+            rows[order] = self._mini.text_vectors([payloads[place] for place in order])
+            return torch.from_numpy(rows).to(device)
+        found: Tensor = self.inner(torch.from_numpy(np.stack(payloads)).to(device))
+        return found
+
+    def joined(self, units: Sequence[Unit], rows: Sequence[Tensor]) -> Tensor:
+        """As the encoder's `combine`."""
+        if len(units) == 1:
+            return rows[0]
+        total = torch.zeros_like(rows[0])
+        for kind, weight in ((_TEXT, TEXT_WEIGHT), (_IMAGE, IMAGE_WEIGHT)):
+            chosen = [row * unit.cost for unit, row in zip(units, rows, strict=True) if unit.kind == kind]
+            if chosen:
+                total = total + weight * F.normalize(torch.stack(chosen).sum(dim=0), dim=0)
+        return total
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """The image tower in float32; the text tower is found where it was."""
+        tower = self._mini.pictures.module
+        assert isinstance(tower, ImageTower)
+        header = {"version": str(FORMAT_VERSION), "config": json.dumps(asdict(tower.config)), "made_by": "mmseek train"}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        save_file(tensors, folder / TOWER_FILE.name, metadata=header)

@@ -28,6 +28,7 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("encode_families.py", [], None),
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
+        ("index_pdf.py", [], None),
         ("rerank_pairs.py", [], None),
         ("instruction_decides.py", ["--json"], None),
         ("train_speed.py", ["--data", str(text)], text),

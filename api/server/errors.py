@@ -89,6 +89,7 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     errors.MediaTooLarge: 413,
     errors.UrlRefused: 422,
     errors.EncodeError: 422,
+    errors.EndpointError: 502,
     errors.ModelError: 500,
     errors.MissingExtra: 501,
     errors.CollectionLocked: 503,

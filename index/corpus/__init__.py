@@ -1,6 +1,6 @@
-"""Corpus readers: JSONL, folders, pictures, text and Markdown -> documents, streamed."""
+"""Corpus readers: files, folders, archives and tables of any common format -> documents, streamed."""
 
-from mmseek.index.corpus.entries import Entry, Located, Skipped
+from mmseek.index.corpus.entries import PASSAGE_CHARS, Deferred, Ended, Entry, Located, Skipped
 from mmseek.index.corpus.reader import read_corpus
 
-__all__ = ["Entry", "Located", "Skipped", "read_corpus"]
+__all__ = ["PASSAGE_CHARS", "Deferred", "Ended", "Entry", "Located", "Skipped", "read_corpus"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from mmseek._types import Document
+from mmseek._types import Document, Image
 from mmseek.errors import ItemError
 from mmseek.media import MediaLimits
+
+PASSAGE_CHARS = 2000  # some 500 tokens: what the text towers of common encoders read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,26 @@ class Located(Document):
 
 
 @dataclass(frozen=True, slots=True)
+class Deferred:
+    """A document that is made when it is needed: not at all if the collection holds it with an equal digest.
+
+    Args:
+        id: of the document.
+        digest: changes whenever the document would.
+        source: the file, as the caller would recognise it.
+        load: makes the document; an `MmseekError` that it raises is this document's alone.
+    """
+
+    id: str
+    digest: str
+    source: str
+    load: Callable[[], Document]
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file of a folder that is no document. A notice, not a failure.
+    """A file of a folder that is no document, or a part of one that is left out. A notice, not a failure.
 
     `reason` is a clause without the place, as in `ItemError`.
     """
@@ -38,7 +59,22 @@ class Skipped:
         return f"{self.source}: {self.reason}"
 
 
-Entry: TypeAlias = Document | ItemError | Skipped
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A file was read to its end, so documents of it that an earlier run stored and this one has not are out of date.
+
+    Args:
+        id: of the file.
+        children: how many pages or passages it has, `ID#1` to `ID#children`; 0 where it is one document, `ID`.
+        empty: numbers among these with nothing in them, which are no documents.
+    """
+
+    id: str
+    children: int
+    empty: tuple[int, ...] = ()
+
+
+Entry: TypeAlias = Document | ItemError | Skipped | Deferred | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +86,61 @@ class SourceFile:
         shown: the path in messages: as the caller gave it, and the rest below.
         id: POSIX path below the given folder, or the file's name where it was given itself.
         root: the folder that the file's references may not leave.
+        data: the file's bytes if it is a member of an archive; then `path` is never opened.
+        beside: gives the picture of a path inside the archive, or None if there is none.
     """
 
     path: Path
     shown: str
     id: str
     root: Path
+    data: bytes | None = field(default=None, repr=False)
+    beside: Callable[[str], Image | None] | None = field(default=None, repr=False)
+
+    def head(self, size: int) -> bytes:
+        """The first bytes; none where the file cannot be read, which reading it whole will tell."""
+        if self.data is not None:
+            return self.data[:size]
+        try:
+            with self.path.open("rb") as stream:
+                return stream.read(size)
+        except OSError:
+            return b""
+
+    def read(self, limit: int, what: str) -> bytes:
+        """All bytes of a file that is read whole; `what` names its kind in the message.
+
+        Raises:
+            ItemError: it cannot be read, or has more than `limit` bytes.
+        """
+        data = self.data
+        if data is None:
+            try:
+                with self.path.open("rb") as stream:
+                    data = stream.read(limit + 1)
+            except OSError as error:
+                raise self.error(f"cannot be read: {error.strerror}") from error
+        if len(data) > limit:
+            raise self.error(f"is a {what} of more than {limit // 2**20} MiB: split it")
+        return data
+
+    def error(self, reason: str) -> ItemError:
+        """An error of this file, with its place."""
+        return ItemError(reason, source=self.shown, item_id=self.id)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What a reader may do: take http(s) pictures, follow symbolic links, and how large an inline picture may be."""
+    """What a reader may do.
+
+    Args:
+        allow_urls: take pictures of http(s) addresses.
+        follow_symlinks: follow symbolic links.
+        limits: how large an inline picture may be.
+        passage_chars: a text longer than this is cut into passages; 0 never cuts.
+    """
 
     allow_urls: bool = False
     follow_symlinks: bool = False
     limits: MediaLimits = field(default_factory=MediaLimits)
+    passage_chars: int = PASSAGE_CHARS

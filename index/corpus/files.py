@@ -7,8 +7,11 @@ from pathlib import Path
 
 from mmseek._types import Content, Image, Text
 from mmseek.errors import InputError, ItemError
+from mmseek.index.corpus.decoding import decode
 from mmseek.index.corpus.entries import Entry, Located, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.markdown import parse_markdown
+from mmseek.index.corpus.passages import documents_of
+from mmseek.index.corpus.pictures import pictures_of
 from mmseek.items import parse_item
 from mmseek.jsonl import JsonLine, read_json_lines
 
@@ -17,49 +20,68 @@ MAX_TEXT_BYTES = 64 * 2**20  # a text file is read whole; one above this is a lo
 
 def read_picture(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     """One document: the picture. It is not opened here; a broken one fails when it is encoded."""
-    yield _document(file, Content((Image(path=file.path),)), title=file.path.stem)
+    image = Image(path=file.path) if file.data is None else Image(data=file.data)
+    yield Located(
+        id=file.id,
+        content=Content((image,)),
+        metadata={"path": file.id, "title": file.path.stem},
+        source=file.shown,
+    )
 
 
 def read_video(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     """One document: frames of the video. It is not opened here; a broken one fails when it is encoded."""
-    yield _document(file, Content.frames(file.path), title=file.path.stem)
+    if file.data is not None:
+        yield Skipped(file.shown, "is a video inside an archive: unpack the archive")
+        return
+    yield Located(
+        id=file.id,
+        content=Content.frames(file.path),
+        metadata={"path": file.id, "title": file.path.stem},
+        source=file.shown,
+    )
 
 
-def read_text(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
-    """One document: the whole text."""
+def read_text(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
+    """The text: one document, or passages if it is long."""
     try:
-        content = Content((Text(_decode(file)),))
+        text, told = text_of(file)
     except ItemError as error:
         yield error
         return
-    yield _full(_document(file, content, title=file.path.stem))
+    yield from documents_of(file, Content((Text(text),)), options, title=file.path.stem, metadata=told)
 
 
 def read_markdown(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
-    """One document: text runs and pictures, interleaved."""
+    """Text runs and pictures, interleaved."""
     try:
-        content, title = parse_markdown(_decode(file), folder=file.path.parent, root=file.root, options=options)
+        text, told = text_of(file)
+        content, title = parse_markdown(text, pictures_of(file, options))
     except ItemError as error:
-        yield ItemError(error.reason, source=file.shown, item_id=file.id)
+        yield file.error(error.reason)
         return
-    yield _full(_document(file, content, title=title or file.path.stem))
+    yield from documents_of(file, content, options, title=title or file.path.stem, metadata=told)
 
 
 def read_items_file(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     """One document a line. A line without an id gets the file's id and its number: `notes.jsonl:7`."""
+    if file.data is not None:
+        yield file.error("is a JSONL file inside an archive: unpack the archive")
+        return
     shown = Path(file.shown)
     try:
         for row in read_json_lines(shown):
-            yield row if isinstance(row, ItemError) else _item(file, row, options)
+            yield row if isinstance(row, ItemError) else item_entry(file, row, options)
     except InputError as error:
         yield ItemError(str(error).removeprefix(f"{shown} "), source=file.shown)
 
 
-def _item(file: SourceFile, row: JsonLine, options: ReadOptions) -> Entry:
+def item_entry(file: SourceFile, row: JsonLine, options: ReadOptions) -> Entry:
+    """One object of a file of items, as the document that it is."""
     try:
         item = parse_item(
             row.value,
-            base=file.path.parent,
+            base=file.path.parent if file.data is None else None,
             allow_urls=options.allow_urls,
             source=file.shown,
             line=row.line,
@@ -79,39 +101,14 @@ def _item(file: SourceFile, row: JsonLine, options: ReadOptions) -> Entry:
     )
 
 
-def _document(file: SourceFile, content: Content, *, title: str) -> Located:
-    return Located(id=file.id, content=content, metadata={"path": file.id, "title": title}, source=file.shown)
-
-
-def _full(document: Located) -> Located | ItemError:
-    """The document, or an error if there is nothing in it to encode."""
-    if document.content.is_empty:
-        return ItemError(
-            "has neither text nor picture: fill it or take it out",
-            source=document.source,
-            line=document.line,
-            item_id=document.id,
-        )
-    return document
-
-
-def _decode(file: SourceFile) -> str:
-    """The text of a UTF-8 file, with or without byte order mark; line ends become `\\n`.
+def text_of(file: SourceFile, declared: str | None = None) -> tuple[str, dict[str, str]]:
+    """The text of a file, and what to note of its encoding, which is nothing where it is UTF-8.
 
     Raises:
-        ItemError: it cannot be read, is too large, or is of another encoding.
+        ItemError: it cannot be read, is too large, or is no text.
     """
-    try:
-        with file.path.open("rb") as stream:
-            data = stream.read(MAX_TEXT_BYTES + 1)
-    except OSError as error:
-        raise ItemError(f"cannot be read: {error.strerror}", source=file.shown, item_id=file.id) from error
-    if len(data) > MAX_TEXT_BYTES:
-        limit = f"{MAX_TEXT_BYTES // 2**20} MiB"
-        raise ItemError(f"is a text of more than {limit}: split it", source=file.shown, item_id=file.id)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        reason = f"is not UTF-8 text (byte {error.start + 1}): save it as UTF-8"
-        raise ItemError(reason, source=file.shown, item_id=file.id) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    found = decode(file.read(MAX_TEXT_BYTES, "text"), declared)
+    if found is None:
+        raise file.error("is no text in any known encoding: save it as UTF-8")
+    text, encoding = found
+    return text, {} if encoding in ("utf-8", "ascii") else {"encoding": encoding}

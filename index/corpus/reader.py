@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmseek.config import settings
 from mmseek.errors import InputError
-from mmseek.index.corpus.entries import Entry, Located, ReadOptions, Skipped, SourceFile
-from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text, read_video
+from mmseek.index.corpus.entries import PASSAGE_CHARS, Entry, Located, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.folder import name_problem, walk
-from mmseek.index.corpus.markdown import PICTURE_SUFFIXES
+from mmseek.index.corpus.formats import KINDS, REFERRING, kind_of, read_file, unknown
 from mmseek.index.corpus.seen import SeenIds
 from mmseek.index.manifest import NAME as COLLECTION_MARK
 from mmseek.media import MediaLimits
-
-Reader = Callable[[SourceFile, ReadOptions], Iterator[Entry]]
-
-READERS: dict[str, Reader] = {
-    ".jsonl": read_items_file,
-    ".md": read_markdown,
-    ".markdown": read_markdown,
-    ".txt": read_text,
-    **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
-    **dict.fromkeys((".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"), read_video),
-}
-# These refer to pictures beside them, which then are parts of their documents and not documents of their own.
-_REFERRING = frozenset({".jsonl", ".md", ".markdown"})
-_STANDING_ALONE = READERS.keys() - _REFERRING
 
 
 def read_corpus(
@@ -37,16 +22,22 @@ def read_corpus(
     allow_urls: bool = False,
     follow_symlinks: bool = False,
     limits: MediaLimits | None = None,
+    passage_chars: int = PASSAGE_CHARS,
 ) -> Iterator[Entry]:
     """Documents of files and folders, streamed in an order that depends on nothing but their names.
 
     - `.jsonl`: one item a line. A line without an id gets `FILE:LINE` (`notes.jsonl:7`).
-    - pictures: a document each, its id the path below the given folder (or the name of the file given).
-    - `.txt`: one document, whole, UTF-8. `.md`: one document, its text and pictures interleaved.
-    - a folder: all of these below it. First the `.jsonl` and `.md` files, then the pictures that none of them refers
-      to and the texts, each time by name. Other files are told as `Skipped`; names that begin with a dot are not
-      looked at; where `queries.jsonl` stands beside `corpus.jsonl`, only the latter holds documents. Collections
-      and `.failures.jsonl` reports of earlier runs are passed over.
+    - pictures and videos: a document each, its id the path below the given folder (or the name of the file given).
+    - texts (`.txt`, Markdown, HTML, DOCX, EPUB), in any encoding: one document each, text and pictures interleaved; a
+      text of more than `passage_chars` characters becomes passages `FILE#1`, `FILE#2`, ..., whose parent is `FILE`.
+    - PDF and PPTX: one document a page or slide, `FILE#n`, with `page` in its metadata.
+    - CSV, TSV and Parquet: one document a row, by the columns id, text, image, metadata.
+    - ZIP and tar: the files in them, `ARCHIVE/PATH`; pictures with texts of the same name are samples of a webdataset.
+    - a folder: all of these below it. First the files that refer to pictures, then the pictures that none of them
+      refers to and the rest, each time by name. A file is taken for what its first bytes say, whatever its name. Other
+      files are told as `Skipped`; names that begin with a dot are not looked at; where `queries.jsonl` stands beside
+      `corpus.jsonl`, only the latter holds documents. Collections and `.failures.jsonl` reports of earlier runs are
+      passed over.
 
     What cannot be used is yielded as an `ItemError`, and the rest goes on. An id that comes again is such an error: the
     first one wins. Memory: the ids seen and the pictures referred to, whatever the size of the files.
@@ -56,6 +47,7 @@ def read_corpus(
         allow_urls: let items refer to pictures on the web.
         follow_symlinks: follow symbolic links found in folders. Those given as sources are always followed.
         limits: of the bytes of a picture that stands in a `data:` URI; by default those of the settings.
+        passage_chars: texts of files longer than this are cut into passages; 0 never cuts.
 
     Raises:
         InputError: before anything is read: a source is missing, unreadable or of an unknown format, or none is given.
@@ -66,7 +58,9 @@ def read_corpus(
     for source in given:
         _check(source)
     limits = limits or MediaLimits.from_settings(settings())
-    options = ReadOptions(allow_urls=allow_urls, follow_symlinks=follow_symlinks, limits=limits)
+    options = ReadOptions(
+        allow_urls=allow_urls, follow_symlinks=follow_symlinks, limits=limits, passage_chars=passage_chars
+    )
     return SeenIds().first_only(entry for source in dict.fromkeys(given) for entry in _read(source, options))
 
 
@@ -89,22 +83,21 @@ def _check(source: Path) -> None:
         raise InputError(f"{source} does not exist: give a file or a folder that does") from None
     except OSError as error:
         raise InputError(f"{source} cannot be read ({error.strerror}): give a file or a folder that can") from None
-    if source.suffix.lower() not in READERS:
-        raise InputError(f"{source} {_unknown(source)}: give .jsonl, .txt, .md, a picture, or a folder of these")
+    if kind_of(_as_file(source)) is None:
+        known = " ".join(sorted(KINDS))
+        raise InputError(f"{source} {unknown(source)}: give a folder, or a file of {known}")
 
 
-def _unknown(path: Path) -> str:
-    kind = f"of a format that is not read ({path.suffix})" if path.suffix else "without a suffix that tells its format"
-    return f"is a file {kind}"
+def _as_file(source: Path) -> SourceFile:
+    path = Path(os.path.abspath(source))  # noqa: PTH100
+    return SourceFile(path=path, shown=str(source), id=path.name, root=path.parent)
 
 
 def _read(source: Path, options: ReadOptions) -> Iterator[Entry]:
     if source.is_dir():
         yield from _read_folder(source, options)
-        return
-    path = Path(os.path.abspath(source))  # noqa: PTH100
-    file = SourceFile(path=path, shown=str(source), id=path.name, root=path.parent)
-    yield from READERS[path.suffix.lower()](file, options)
+    else:
+        yield from read_file(_as_file(source), options)
 
 
 def _read_folder(folder: Path, options: ReadOptions) -> Iterator[Entry]:
@@ -114,20 +107,18 @@ def _read_folder(folder: Path, options: ReadOptions) -> Iterator[Entry]:
             yield file
         elif reason := _reason_to_skip(file):
             yield Skipped(file.shown, reason)
-        elif file.path.suffix.lower() in _REFERRING:
-            for entry in READERS[file.path.suffix.lower()](file, options):
+        elif kind_of(file) in REFERRING:
+            for entry in read_file(file, options):
                 referred.update(_picture_files(entry))
                 yield entry
     for file in walk(folder, follow_symlinks=options.follow_symlinks):
-        if isinstance(file, SourceFile) and file.path.suffix.lower() in _STANDING_ALONE:
+        if isinstance(file, SourceFile) and not _reason_to_skip(file) and kind_of(file) not in REFERRING:
             if referred and os.path.realpath(file.path) in referred:
                 continue
-            yield from READERS[file.path.suffix.lower()](file, options)
+            yield from read_file(file, options)
 
 
 def _reason_to_skip(file: SourceFile) -> str | None:
-    if file.path.suffix.lower() not in READERS:
-        return _unknown(file.path)
     if file.path.name == "queries.jsonl" and file.path.with_name("corpus.jsonl").is_file():
         return "holds the queries to the corpus.jsonl beside it"
     if file.path.name.endswith(".failures.jsonl"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mmseek.errors import ItemError
-from mmseek.index.corpus.entries import Entry, Located
+from mmseek.index.corpus.entries import Deferred, Entry, Located
 
 
 class SeenIds:
@@ -18,9 +18,9 @@ class SeenIds:
     def first_only(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Replace each document whose id came before by an error that names both places."""
         for entry in entries:
-            yield self._check(entry) if isinstance(entry, Located) else entry
+            yield self._check(entry) if isinstance(entry, Located | Deferred) else entry
 
-    def _check(self, document: Located) -> Located | ItemError:
+    def _check(self, document: Located | Deferred) -> Located | Deferred | ItemError:
         packed = self._places.get(document.id)
         if packed is not None:
             source, line = self._sources[packed >> 40], packed & (1 << 40) - 1

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     )
 
     qdrant_api_key_file: Path | None = Field(None, description="the path of a file with a key")
+    llm_api_key_file: Path | None = Field(None, description="the path of a file with a key")
 
     @field_validator("cache_dir")
     @classmethod

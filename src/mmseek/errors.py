@@ -10,6 +10,7 @@ MmseekError
 │   ├── SpecError              an encoder, reranker or collection name that nothing answers to
 │   └── DatasetError           an evaluation folder that does not have the layout
 ├── ConfigError                a setting has a value that cannot be used
+├── EndpointError              a chat endpoint refuses, fails, or cannot be reached
 ├── MissingExtra               an optional part is not installed: names the command
 ├── ModelError                 weights missing, of another hash, or not loadable
 │   └── EncodeError            the model gave no usable vector (NaN, infinite, zero) for an item
@@ -37,6 +38,7 @@ __all__ = [
     "DatasetError",
     "EncodeError",
     "EncoderMismatch",
+    "EndpointError",
     "FormatTooNew",
     "InputError",
     "ItemError",
@@ -148,6 +150,12 @@ class ConfigError(MmseekError):
     """A setting has a value that cannot be used."""
 
     code = "bad_config"
+
+
+class EndpointError(MmseekError):
+    """A chat endpoint refuses, fails, or cannot be reached."""
+
+    code = "endpoint_failed"
 
 
 class MissingExtra(MmseekError):

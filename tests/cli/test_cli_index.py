@@ -37,6 +37,7 @@ def test_index_says_what_it_did(cli: Cli, fake: FakeEncoder, corpus: Path, tmp_p
         "unchanged": 0,
         "failed": 0,
         "skipped": 0,
+        "removed": 0,
         "failures": [],
         "report": None,
     }

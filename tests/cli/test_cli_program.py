@@ -17,7 +17,7 @@ from mmseek.cli.failures import Stopped
 
 VERBS = (
     *("index", "search", "embed", "rerank", "info", "delete", "verify", "compact", "eval", "models", "serve", "demo"),
-    *("snapshot", "restore", "export", "import", "alias", "reembed", "duplicates", "mine", "train", "merge"),
+    *("ask", "snapshot", "restore", "export", "import", "alias", "reembed", "duplicates", "mine", "train", "merge"),
     *("copy", "tune", "calibrate", "mcp", "keys"),
 )
 Cli = Callable[..., Any]

@@ -149,7 +149,7 @@ def test_failures_stay_alone_and_have_their_place(
     Path("docs/other.gif").write_bytes(b"words")
     Path("docs/bomb.png").write_bytes(bomb(30_000, 30_000))
     Path("docs/long.txt").write_text("word " * 20_000)
-    Path("docs/old.docx").write_bytes(b"PK")
+    Path("docs/old.odt").write_bytes(b"PK")
     lines = [
         '{"id": "gone", "image": "gone.png"}',
         '{"id": "broken", "text": ',
@@ -158,11 +158,11 @@ def test_failures_stay_alone_and_have_their_place(
     ]
     Path("docs/n.jsonl").write_text("\n".join(lines))
 
-    report = index_corpus(read_corpus("docs"), FakeEncoder(fail_on="CURSED"), collection, batch_size=2)
+    report = index_corpus(read_corpus("docs", passage_chars=0), FakeEncoder(fail_on="CURSED"), collection, batch_size=2)
 
     assert sorted(held(collection)) == ["fine", "good.png", "long.txt"]
     assert report.indexed == 3
-    assert report.skipped == (Skipped("docs/old.docx", "is a file of a format that is not read (.docx)"),)
+    assert report.skipped == (Skipped("docs/old.odt", "is a file of a format that is not read (.odt)"),)
     messages = sorted(str(error) for error in report.failed)
     folder = tmp_path / "docs"
     assert messages[0].startswith(f"docs/bomb.png: {folder}/bomb.png has 30000 x 30000 pixels, more than the limit")

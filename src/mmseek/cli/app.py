@@ -15,6 +15,7 @@ import typer
 
 from mmseek.cli import (
     alias,
+    ask,
     calibrate,
     compact,
     copy,
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("ask")(ask.ask)
 app.command("embed")(embed.embed)
 app.command("rerank")(rerank.rerank)
 app.command("calibrate")(calibrate.calibrate)

@@ -44,7 +44,11 @@ class Engine(StrEnum):
 def index(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SRC", help="Folders, .jsonl, .txt, .md and picture files.", show_default=False),
+        typer.Argument(
+            metavar="SRC",
+            help="Folders and files: pictures, text, HTML, PDF, Office, EPUB, tables, archives, .jsonl.",
+            show_default=False,
+        ),
     ],
     collection: CollectionOption,
     encoder: Annotated[
@@ -63,6 +67,12 @@ def index(
     batch_size: Annotated[
         int, typer.Option("--batch-size", metavar="N", min=1, help="Documents that are stored in one step.")
     ] = 256,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also take out documents that are not in SRC any more, removed files, say.")
+    ] = False,
+    passage_chars: Annotated[
+        int, typer.Option("--passage-chars", metavar="N", min=0, help="Cut longer texts into passages; 0 never does.")
+    ] = 2000,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -95,9 +105,10 @@ def index(
             folder = folder_of(place)
             if folder is not None and report.resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"--report {report} is inside the collection: put it beside")
-        entries = read_corpus(sources)
+        entries = read_corpus(sources, passage_chars=passage_chars)
         with open_for_indexing(place, encoder, device=device) as (model, opened):
-            done = run_indexing(entries, model, opened, total=_count(sources), batch_size=batch_size)
+            total = _count(sources, passage_chars)
+            done = run_indexing(entries, model, opened, total=total, batch_size=batch_size, prune=prune)
             build_index(opened, model, ann, recall)
             info = opened.info()
         _tell(out, done, info, place, report)
@@ -105,14 +116,14 @@ def index(
             raise typer.Exit(EXIT_PARTIAL)
 
 
-def _count(sources: Sequence[str]) -> int | None:
+def _count(sources: Sequence[str], passage_chars: int) -> int | None:
     """How many items there are, for the time left; None if counting takes longer than it is worth."""
-    from mmseek.index.corpus import Skipped, read_corpus
+    from mmseek.index.corpus import Ended, Skipped, read_corpus
 
     ends = time.monotonic() + _SECONDS_TO_COUNT
     total = 0
-    for entry in read_corpus(sources):
-        total += not isinstance(entry, Skipped)
+    for entry in read_corpus(sources, passage_chars=passage_chars):
+        total += not isinstance(entry, Skipped | Ended)
         if time.monotonic() > ends:
             return None
     return total
@@ -135,6 +146,7 @@ def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path | st
             "unchanged": done.unchanged,
             "failed": len(done.failed),
             "skipped": len(done.skipped),
+            "removed": done.removed,
             "seconds": round(done.seconds, 3),
             "items_per_second": round(rate, 2),
             "failures": [failure_document(failure) for failure in done.failed[:100]],
@@ -143,9 +155,13 @@ def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path | st
     )
     out.show(_table(done, rate), f"{one_line(info.location)} holds {count(info.documents, 'document')}")
     show_failures(done.failed, written)
+    if done.removed:
+        say(f"took out {count(done.removed, 'document')} that the files no longer have")
+    if done.not_pruned:
+        say(f"note: --prune took nothing out, because {done.not_pruned}")
     if done.skipped:
         first = "; ".join(one_line(str(notice), 200) for notice in done.skipped[:2])
-        say(f"skipped {count(len(done.skipped), 'file')} that is no document: {first}")
+        say(f"passed over {count(len(done.skipped), 'thing')}: {first}")
 
 
 def _last_name(location: str) -> str:

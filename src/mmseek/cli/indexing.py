@@ -23,6 +23,7 @@ def run_indexing(
     *,
     total: int | None = None,
     batch_size: int = 256,
+    prune: bool = False,
 ) -> IndexReport:
     """Index with progress on stderr; arguments and errors as in `mmseek.pipeline.index_corpus`.
 
@@ -39,6 +40,7 @@ def run_indexing(
                 collection,
                 batch_size=batch_size,
                 total=total,
+                prune=prune,
                 on_progress=lambda now: meter.update(now.done, now.failed),
             )
     except IndexingInterrupted as stop:

@@ -18,9 +18,10 @@ from mmseek._types import Document, Encoded, EncodeRequest
 from mmseek.config import settings
 from mmseek.digest import digest
 from mmseek.errors import EncoderMismatch, InputError, ItemError, MmseekError, StorageError
-from mmseek.index.corpus import Entry, Located, Skipped
+from mmseek.index.corpus import Deferred, Ended, Entry, Located, Skipped
 from mmseek.media import MediaLimits
 from mmseek.pipeline.encoders import check_one_vector
+from mmseek.pipeline.pruning import drop_outdated, drop_unseen, why_not_prune
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 from mmseek.protocols import Collection, Encoder
 
@@ -39,6 +40,7 @@ def index_corpus(
     batch_seconds: float = 30.0,
     limits: MediaLimits | None = None,
     total: int | None = None,
+    prune: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> IndexReport:
     """Encode documents and store them; those that the collection holds unchanged are not encoded again.
@@ -46,8 +48,8 @@ def index_corpus(
     Every batch is durable when it is stored, so a run that ends early, by whatever cause, is resumed by running it
     again. Unchanged means: equal content, pictures and metadata, and the pictures at the same places. An item that
     fails leaves the rest alone, and the document of that id as it was before; an id that comes twice in one run fails
-    the second time. Memory depends on `batch_size` and the encoder's window, and takes
-    about 80 bytes for each id and a few hundred for each failure.
+    the second time. When all is stored, pages and passages that a file no longer has are taken out. Memory depends on
+    `batch_size` and the encoder's window, and takes about 80 bytes for each id and a few hundred for each failure.
 
     Args:
         documents: what to index; errors and notices of reading among them go into the report.
@@ -57,6 +59,9 @@ def index_corpus(
         batch_seconds: a batch that took longer than this is stored before it is full.
         limits: of the pictures that are hashed, by default those of the settings; the encoder has its own.
         total: number of documents, if known; only shown.
+        prune: at the end take out what is in the collection and not among the documents, so that a removed file leaves
+            it; documents of files that failed stay. Nothing is taken out if it is unclear what was removed: there was
+            no document at all, or something failed that has no id. The report then says so.
         on_progress: called at most every 0.1 s, and at the end.
 
     Raises:
@@ -71,7 +76,7 @@ def index_corpus(
     if info.encoder.fingerprint != encoder.identity.fingerprint:
         raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
     limits = limits or MediaLimits.from_settings(settings())
-    run = _Run(encoder, collection, _Options(batch_size, batch_seconds, limits, total, on_progress))
+    run = _Run(encoder, collection, _Options(batch_size, batch_seconds, limits, total, prune, on_progress))
     try:
         run.go(documents)
     except KeyboardInterrupt:
@@ -87,14 +92,15 @@ class _Options:
     batch_seconds: float
     limits: MediaLimits
     total: int | None
+    prune: bool
     on_progress: Callable[[Progress], None] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A document that has to be encoded, and its digest."""
+    """A document that may have to be encoded, and its digest."""
 
-    document: Document
+    document: Document | Deferred
     digest: str
 
 
@@ -123,6 +129,9 @@ class _Run:
         self._unchanged = 0
         self._failed: list[ItemError] = []
         self._skipped: list[Skipped] = []
+        self._ended: list[Ended] = []
+        self._removed = 0
+        self._not_pruned: str | None = None
 
     def go(self, documents: Iterable[Entry]) -> None:
         batch = _Batch()
@@ -137,6 +146,7 @@ class _Run:
                     batch = _Batch()
                 self._tell()
             self._store(batch)
+        self._remove()
         self._tell(last=True)
 
     def report(self) -> IndexReport:
@@ -145,6 +155,8 @@ class _Run:
             unchanged=self._unchanged,
             failed=tuple(self._failed),
             skipped=tuple(self._skipped),
+            removed=self._removed,
+            not_pruned=self._not_pruned,
             seconds=time.monotonic() - self._began,
         )
 
@@ -157,16 +169,45 @@ class _Run:
                 if job.document.id in unchanged:
                     self._unchanged += 1
                     self._tell()
-                else:
-                    self._waiting.append(job)
-                    yield EncodeRequest(job.document.content)
+                elif (loaded := self._loaded(job)) is not None:
+                    self._waiting.append(_Job(loaded, job.digest))
+                    yield EncodeRequest(loaded.content)
+
+    def _loaded(self, job: _Job) -> Document | None:
+        """The document of a job; None if it was deferred and cannot be made, which is told."""
+        if isinstance(job.document, Document):
+            return job.document
+        try:
+            loaded = job.document.load()
+        except MmseekError as error:
+            self._failed.append(_failure(job.document, error))
+            return None
+        return Located(
+            loaded.id, loaded.content, loaded.metadata, loaded.parent_id, job.document.source, job.document.line
+        )
+
+    def _remove(self) -> None:
+        """Take out what the files no longer have."""
+        self._removed += drop_outdated(self._collection, self._ended, self._was_seen)
+        if self._options.prune:
+            self._not_pruned = why_not_prune(len(self._seen), self._failed)
+            if self._not_pruned is None:
+                self._removed += drop_unseen(self._collection, self._was_seen, self._failed)
+
+    def _was_seen(self, name: str) -> bool:
+        return _key(name) in self._seen
 
     def _unchanged_ids(self, jobs: Sequence[_Job]) -> set[str]:
         """Those that the collection holds with equal digest, and with their pictures at the same places."""
         stored = self._collection.digests([job.document.id for job in jobs])
         equal = {job.document.id: job.document for job in jobs if stored.get(job.document.id) == job.digest}
-        with_files = [name for name, document in equal.items() if any(_picture_paths(document))]
-        moved = {name for name, held in self._collection.get(with_files).items() if not _same_places(equal[name], held)}
+        with_files = {
+            name: document
+            for name, document in equal.items()
+            if isinstance(document, Document) and any(_picture_paths(document))
+        }
+        held = self._collection.get(list(with_files))
+        moved = {name for name, document in held.items() if not _same_places(with_files[name], document)}
         return equal.keys() - moved
 
     def _jobs(self, documents: Iterable[Entry]) -> Iterator[_Job]:
@@ -175,25 +216,29 @@ class _Run:
                 self._skipped.append(entry)
             elif isinstance(entry, ItemError):
                 self._failed.append(_bare(entry))
+            elif isinstance(entry, Ended):
+                self._ended.append(entry)
             else:
                 try:
                     yield _Job(entry, self._digest(entry))
                 except MmseekError as error:
                     self._failed.append(_failure(entry, error))
 
-    def _digest(self, document: Document) -> str:
-        """The digest of a document; reads its pictures.
+    def _digest(self, document: Document | Deferred) -> str:
+        """The digest of a document; reads its pictures, unless it is deferred and brings its digest.
 
         Raises:
             MmseekError: the document is empty, its id came before, or a picture cannot be read.
         """
         try:
-            key = hashlib.blake2b(document.id.encode("utf-8"), digest_size=8).digest()
+            key = _key(document.id)
         except UnicodeEncodeError as error:
             raise ItemError("its id is not valid Unicode: give it another one") from error
         if key in self._seen:
             raise ItemError(f"its id {document.id!r} was used before in this run: give this one another id")
         self._seen.add(key)
+        if isinstance(document, Deferred):
+            return document.digest
         if document.content.is_empty:
             raise ItemError("has neither text nor picture: fill it or take it out")
         return digest(document.content, document.metadata, document.parent_id, limits=self._options.limits)
@@ -224,7 +269,7 @@ class _Run:
 
     def _upsert(self, jobs: Sequence[_Job], vectors: Sequence[FloatArray]) -> None:
         if jobs:
-            documents = [_plain(job.document) for job in jobs]
+            documents = [_plain(job.document) for job in jobs if isinstance(job.document, Document)]
             self._collection.upsert(documents, np.stack(vectors), [job.digest for job in jobs])
             self._indexed += len(jobs)
 
@@ -245,6 +290,10 @@ class _Run:
         )
 
 
+def _key(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest()
+
+
 def _picture_paths(document: Document) -> Iterator[Path]:
     return (image.path for image in document.content.images if image.path is not None)
 
@@ -263,10 +312,10 @@ def _plain(document: Document) -> Document:
     return Document(document.id, document.content, document.metadata, document.parent_id)
 
 
-def _failure(document: Document, error: MmseekError) -> ItemError:
+def _failure(document: Document | Deferred, error: MmseekError) -> ItemError:
     """The error of one document, with its place."""
     reason = error.reason if isinstance(error, ItemError) else str(error)
-    source, line = (document.source, document.line) if isinstance(document, Located) else (None, None)
+    source, line = (document.source, document.line) if isinstance(document, Located | Deferred) else (None, None)
     kind = error.kind if isinstance(error, ItemError) else error.code
     return ItemError(reason, source=source, line=line, item_id=document.id, kind=kind)
 

@@ -46,6 +46,8 @@ class IndexReport:
         failed: one error for each item that could not be used, with its place.
         skipped: files that are no documents.
         seconds: from start to end.
+        removed: documents that were taken out, because their files no longer have them.
+        not_pruned: why nothing else was taken out although it was asked for.
     """
 
     indexed: int
@@ -53,6 +55,8 @@ class IndexReport:
     failed: tuple[ItemError, ...]
     skipped: tuple[Skipped, ...]
     seconds: float
+    removed: int = 0
+    not_pruned: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -12,19 +12,20 @@ from hypothesis import strategies as st
 
 from mmseek import Content, Image, Text
 from mmseek.errors import ItemError
-from mmseek.index.corpus import Located, read_corpus
+from mmseek.index.corpus import Ended, Located, read_corpus
 from mmseek.index.corpus.entries import ReadOptions
 from mmseek.index.corpus.markdown import parse_markdown
+from mmseek.index.corpus.pictures import FolderPictures
 
 Tree = Callable[[dict[str, str | bytes]], Path]
 
 
 def parse(text: str, options: ReadOptions = ReadOptions()) -> Content:  # noqa: B008  (immutable)
-    return parse_markdown(text, folder=Path("/root/notes"), root=Path("/root"), options=options)[0]
+    return parse_markdown(text, FolderPictures(Path("/root/notes"), Path("/root"), options))[0]
 
 
 def title(text: str) -> str | None:
-    return parse_markdown(text, folder=Path("/root"), root=Path("/root"), options=ReadOptions())[1]
+    return parse_markdown(text, FolderPictures(Path("/root"), Path("/root"), ReadOptions()))[1]
 
 
 def image(path: str) -> Image:
@@ -155,7 +156,7 @@ def test_escape_by_a_link_is_refused(tree: Tree, picture: bytes) -> None:
 def test_file_given_itself_may_not_leave_its_own_folder(tree: Tree, picture: bytes) -> None:
     folder = tree({"sub/n.md": "![](../p.png)", "p.png": picture})
 
-    assert [type(entry) for entry in read_corpus(folder)] == [Located]
+    assert [type(entry) for entry in read_corpus(folder)] == [Located, Ended]
     assert [type(entry) for entry in read_corpus(folder / "sub/n.md")] == [ItemError]
 
 

@@ -125,13 +125,13 @@ def test_folder_without_permission_is_told(tree: Tree, monkeypatch: pytest.Monke
 
 
 def test_unknown_formats_are_told_once(tree: Tree) -> None:
-    folder = tree({"a.docx": "", "Makefile": "", "b.txt": "words"})
+    folder = tree({"a.odt": "", "Makefile": "", "b.txt": "words"})
 
     entries = [str(entry) for entry in read_corpus(folder) if isinstance(entry, Skipped)]
 
     assert entries == [
         "docs/Makefile: is a file without a suffix that tells its format",
-        "docs/a.docx: is a file of a format that is not read (.docx)",
+        "docs/a.odt: is a file of a format that is not read (.odt)",
     ]
 
 

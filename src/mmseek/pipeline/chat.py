@@ -1,0 +1,202 @@
+"""A chat endpoint that speaks as OpenAI's does (vLLM, llama.cpp, Ollama, hosted ones), read as it answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from mmseek.config import settings
+from mmseek.errors import ConfigError, EndpointError, MissingExtra
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Chat", "Message", "read_key"]
+
+Message = dict[str, Any]
+
+_TRY_AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+_SHOWN: Final = 200
+_MAX_LINE: Final = 2**20
+
+
+class _Passing(Exception):
+    """A failure that may be gone at the next try. Carries what to raise if it is not."""
+
+    def __init__(self, error: EndpointError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Where to ask, and how.
+
+    Args:
+        url: of the API, as `http://localhost:8000/v1`.
+        model: the name that the endpoint knows it by.
+        api_key: sent as a bearer token; in no message and no repr.
+        max_tokens: how long an answer may be.
+        temperature: 0 for the likeliest words.
+        timeout: seconds without a sign of life.
+        tries: how often in all a request is made that the endpoint could not take; at least 1.
+        wait: seconds before the second try; they double.
+
+    Raises:
+        ConfigError: the URL is none, or the key would go over the network for all to read.
+    """
+
+    url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    timeout: float = 120.0
+    tries: int = 4
+    wait: float = 0.5
+
+    def __post_init__(self) -> None:
+        link = urlsplit(self.url)
+        if link.scheme not in ("http", "https") or not link.hostname:
+            raise ConfigError(f"the chat endpoint {self.url!r} is no http(s) URL: write it as http://localhost:8000/v1")
+        if self.api_key and link.scheme == "http" and not _is_loopback(link.hostname):
+            raise ConfigError(
+                f"{self.url} is not encrypted, and the key would be sent for all to read: write https://, "
+                "or give no key"
+            )
+
+    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+        """The answer in pieces, as they come. Only what failed before the first piece is tried again.
+
+        Raises:
+            EndpointError: the endpoint cannot be reached, refuses, or breaks off.
+            MissingExtra: the libraries for it are not installed.
+        """
+        try:
+            import httpx
+            import tenacity
+        except ModuleNotFoundError as error:
+            raise MissingExtra("asking a chat endpoint", "ask") from error
+        with httpx.Client(timeout=self.timeout, follow_redirects=False) as client:
+            again = tenacity.Retrying(
+                retry=tenacity.retry_if_exception_type(_Passing),
+                stop=tenacity.stop_after_attempt(self.tries),
+                wait=tenacity.wait_exponential(multiplier=self.wait, max=20),
+                reraise=True,
+            )
+            try:
+                response = again(self._begun, client, messages)
+            except _Passing as failure:
+                raise failure.error from failure.__cause__
+            try:
+                yield from self._pieces(response)
+            except httpx.HTTPError as error:
+                raise EndpointError(f"{self.url} broke off its answer ({type(error).__name__}): ask again") from error
+            finally:
+                response.close()
+
+    def complete(self, messages: Sequence[Message]) -> str:
+        """The whole answer; errors as in `stream`."""
+        return "".join(self.stream(messages))
+
+    def _begun(self, client: httpx.Client, messages: Sequence[Message]) -> httpx.Response:
+        """The response, of which nothing but the status has been read."""
+        import httpx
+
+        url = self.url.rstrip("/")
+        url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
+        body = {
+            "model": self.model,
+            "messages": list(messages),
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "stream": True,
+        }
+        headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        try:
+            response = client.send(client.build_request("POST", url, json=body, headers=headers), stream=True)
+        except httpx.HTTPError as error:
+            reason = EndpointError(
+                f"{self.url} cannot be reached ({type(error).__name__}): is it running, and is this its URL?"
+            )
+            raise _Passing(reason) from error
+        if response.status_code == 200:
+            return response
+        try:
+            said = self._reason(response.read())
+        except httpx.HTTPError:
+            said = ""
+        finally:
+            response.close()
+        refusal = EndpointError(
+            f"{self.url} answers with status {response.status_code}{said}: see to that and ask again"
+        )
+        raise _Passing(refusal) if response.status_code in _TRY_AGAIN else refusal
+
+    def _reason(self, body: bytes) -> str:
+        """What a refusal says of itself, on one line, without the key."""
+        try:
+            found = json.loads(body)
+            error = found.get("error", found)
+            text = str(error.get("message", error) if isinstance(error, dict) else error)
+        except (ValueError, AttributeError, RecursionError):
+            text = body[: 4 * _SHOWN].decode("utf-8", "replace")
+        text = " ".join(text.replace(self.api_key, "***").split() if self.api_key else text.split())
+        return f" ({text[:_SHOWN]})" if text else ""
+
+    def _pieces(self, response: httpx.Response) -> Iterator[str]:
+        """The texts of server-sent events; a whole answer, which some endpoints send anyway, is one piece."""
+        if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
+            yield _text(response.read(), "message")
+            return
+        for line in response.iter_lines():
+            if not line.startswith("data:"):
+                continue
+            data = line[5:].strip()
+            if data == "[DONE]":
+                return
+            if text := _text(data[:_MAX_LINE].encode(), "delta"):
+                yield text
+
+
+def _text(data: bytes, part: str) -> str:
+    try:
+        found = json.loads(data)
+        if "error" in found:
+            raise EndpointError(f"the chat endpoint breaks off with an error: {str(found['error'])[:_SHOWN]}")
+        choices = found["choices"]
+        return str((choices[0].get(part) or {}).get("content") or "") if choices else ""
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise EndpointError(
+            "the chat endpoint sends something else than a chat completion: is this its URL?"
+        ) from error
+
+
+def read_key(file: Path | None) -> str | None:
+    """The key in a file, by default the one that `MMSEEK_LLM_API_KEY_FILE` names; None if there is none.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no key.
+    """
+    file = file or settings().llm_api_key_file
+    if file is None:
+        return None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the key's file {file} cannot be read: name a text file with nothing but the key") from error
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(f"the key's file {file} holds no key of one line: name a text file with nothing but the key")
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mmseek._types import Document, Encoded, EncodeRequest
 from mmseek.config import settings
 from mmseek.digest import digest
 from mmseek.errors import EncoderMismatch, InputError, ItemError, MmseekError, StorageError
-from mmseek.index.corpus import Entry, Located, Skipped
+from mmseek.index.corpus import Entry, Skipped
 from mmseek.media import MediaLimits
 from mmseek.pipeline.encoders import check_one_vector
+from mmseek.pipeline.jobs import Ids, Job, bare, failure, store, unchanged_ids
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 from mmseek.protocols import Collection, Encoder
 
@@ -90,19 +87,11 @@ class _Options:
     on_progress: Callable[[Progress], None] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A document that has to be encoded, and its digest."""
-
-    document: Document
-    digest: str
-
-
 @dataclass(slots=True)
 class _Batch:
     """Encoded documents that are not stored yet."""
 
-    jobs: list[_Job] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
     vectors: list[FloatArray] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
@@ -116,8 +105,8 @@ class _Run:
         self._options = options
         self._began = time.monotonic()
         self._told = self._began
-        self._seen: set[bytes] = set()
-        self._waiting: deque[_Job] = deque()  # handed to the encoder, outcome not back yet
+        self._ids = Ids()
+        self._waiting: deque[Job] = deque()  # handed to the encoder, outcome not back yet
         self._encoded = 0
         self._indexed = 0
         self._unchanged = 0
@@ -152,7 +141,7 @@ class _Run:
         """What the encoder has to do. It pulls from here, so reading never runs ahead of encoding."""
         jobs = self._jobs(documents)
         while chunk := list(islice(jobs, self._options.batch_size)):
-            unchanged = self._unchanged_ids(chunk)
+            unchanged = unchanged_ids(chunk, self._collection)
             for job in chunk:
                 if job.document.id in unchanged:
                     self._unchanged += 1
@@ -161,25 +150,17 @@ class _Run:
                     self._waiting.append(job)
                     yield EncodeRequest(job.document.content)
 
-    def _unchanged_ids(self, jobs: Sequence[_Job]) -> set[str]:
-        """Those that the collection holds with equal digest, and with their pictures at the same places."""
-        stored = self._collection.digests([job.document.id for job in jobs])
-        equal = {job.document.id: job.document for job in jobs if stored.get(job.document.id) == job.digest}
-        with_files = [name for name, document in equal.items() if any(_picture_paths(document))]
-        moved = {name for name, held in self._collection.get(with_files).items() if not _same_places(equal[name], held)}
-        return equal.keys() - moved
-
-    def _jobs(self, documents: Iterable[Entry]) -> Iterator[_Job]:
+    def _jobs(self, documents: Iterable[Entry]) -> Iterator[Job]:
         for entry in documents:
             if isinstance(entry, Skipped):
                 self._skipped.append(entry)
             elif isinstance(entry, ItemError):
-                self._failed.append(_bare(entry))
+                self._failed.append(bare(entry))
             else:
                 try:
-                    yield _Job(entry, self._digest(entry))
+                    yield Job(entry, self._digest(entry))
                 except MmseekError as error:
-                    self._failed.append(_failure(entry, error))
+                    self._failed.append(failure(entry, error))
 
     def _digest(self, document: Document) -> str:
         """The digest of a document; reads its pictures.
@@ -187,22 +168,14 @@ class _Run:
         Raises:
             MmseekError: the document is empty, its id came before, or a picture cannot be read.
         """
-        try:
-            key = hashlib.blake2b(document.id.encode("utf-8"), digest_size=8).digest()
-        except UnicodeEncodeError as error:
-            raise ItemError("its id is not valid Unicode: give it another one") from error
-        if key in self._seen:
-            raise ItemError(f"its id {document.id!r} was used before in this run: give this one another id")
-        self._seen.add(key)
-        if document.content.is_empty:
-            raise ItemError("has neither text nor picture: fill it or take it out")
+        self._ids.check(document)
         return digest(document.content, document.metadata, document.parent_id, limits=self._options.limits)
 
     def _take(self, outcome: Encoded, batch: _Batch) -> None:
         job = self._waiting.popleft()
         if outcome.vector is None:
             error = outcome.error or ItemError("the encoder gave no vector")
-            self._failed.append(_failure(job.document, error))
+            self._failed.append(failure(job.document, error))
             return
         self._encoded += 1
         batch.jobs.append(job)
@@ -213,20 +186,11 @@ class _Run:
         return old or len(batch.jobs) >= self._options.batch_size
 
     def _store(self, batch: _Batch) -> None:
-        try:
-            self._upsert(batch.jobs, batch.vectors)
-        except InputError:  # one of them cannot be stored: it alone is to fail
-            for job, vector in zip(batch.jobs, batch.vectors, strict=True):
-                try:
-                    self._upsert([job], [vector])
-                except InputError as error:
-                    self._failed.append(_failure(job.document, error))
-
-    def _upsert(self, jobs: Sequence[_Job], vectors: Sequence[FloatArray]) -> None:
-        if jobs:
-            documents = [_plain(job.document) for job in jobs]
-            self._collection.upsert(documents, np.stack(vectors), [job.digest for job in jobs])
-            self._indexed += len(jobs)
+        for _, error in store(self._collection, batch.jobs, batch.vectors):
+            if error is None:
+                self._indexed += 1
+            else:
+                self._failed.append(error)
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()
@@ -243,33 +207,3 @@ class _Run:
                 seconds=now - self._began,
             )
         )
-
-
-def _picture_paths(document: Document) -> Iterator[Path]:
-    return (image.path for image in document.content.images if image.path is not None)
-
-
-def _same_places(document: Document, held: Document) -> bool:
-    """Whether the pictures that are files are the files that the collection knows. A digest knows their bytes only."""
-    new = [image.path and image.path.absolute() for image in document.content.images]
-    old = [image.path for image in held.content.images]
-    return len(new) == len(old) and all(path is None or path == was for path, was in zip(new, old, strict=True))
-
-
-def _plain(document: Document) -> Document:
-    """A document without its place, which is not stored."""
-    if type(document) is Document:
-        return document
-    return Document(document.id, document.content, document.metadata, document.parent_id)
-
-
-def _failure(document: Document, error: MmseekError) -> ItemError:
-    """The error of one document, with its place."""
-    reason = error.reason if isinstance(error, ItemError) else str(error)
-    source, line = (document.source, document.line) if isinstance(document, Located) else (None, None)
-    return ItemError(reason, source=source, line=line, item_id=document.id)
-
-
-def _bare(error: ItemError) -> ItemError:
-    """The same error without its traceback, whose frames would keep whole documents alive."""
-    return ItemError(error.reason, source=error.source, line=error.line, item_id=error.item_id)

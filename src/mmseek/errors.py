@@ -10,6 +10,7 @@ MmseekError
 │   ├── SpecError              an encoder, reranker or collection name that nothing answers to
 │   └── DatasetError           an evaluation folder that does not have the layout
 ├── ConfigError                a setting has a value that cannot be used
+├── EngineError                workers could not be started, or died again and again
 ├── MissingExtra               an optional part is not installed: names the command
 ├── ModelError                 weights missing, of another hash, or not loadable
 │   └── EncodeError            the model gave no usable vector (NaN, infinite, zero) for an item
@@ -37,6 +38,7 @@ __all__ = [
     "DatasetError",
     "EncodeError",
     "EncoderMismatch",
+    "EngineError",
     "FormatTooNew",
     "InputError",
     "ItemError",
@@ -140,6 +142,12 @@ class ConfigError(MmseekError):
     """A setting has a value that cannot be used."""
 
     code = "bad_config"
+
+
+class EngineError(MmseekError):
+    """The workers that were to do the work could not be started, or died again and again; what was stored is safe."""
+
+    code = "engine_failed"
 
 
 class MissingExtra(MmseekError):

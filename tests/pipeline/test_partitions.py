@@ -77,7 +77,7 @@ def test_a_plan_has_every_document_once_in_order_and_every_failure(tmp_path: Pat
     assert [part.items for part in plan.partitions] == [len(rows) for rows in read.values()]
     orders = [[order for order, _, _ in rows] for rows in read.values()]
     assert all(found == sorted(found) for found in orders)
-    assert sorted(sum(orders, [])) == list(range(50))
+    assert sorted(order for found in orders for order in found) == list(range(50))
     for number, rows in read.items():
         assert all(document == texts[order] and partition_of(document.id, 4) == number for order, _, document in rows)
     assert [order for order, _ in plan.failed] == [51, 52, 53, 54, 55]

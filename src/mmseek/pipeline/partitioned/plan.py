@@ -1,7 +1,7 @@
 """The plan of a run: each document goes to the partition that its id names, in the order of the corpus.
 
 A partition is a file of lines `ORDER<TAB>PLACE<TAB>DOCUMENT`, read by whichever worker gets it. Its signature covers
-the documents and the sizes and times of the picture files that they refer to, so that equal signatures mean equal content.
+the documents and the sizes and times of the picture files that they refer to: equal signatures mean equal content.
 """
 
 from __future__ import annotations

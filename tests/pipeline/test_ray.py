@@ -238,14 +238,27 @@ def test_the_command(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     items.write_text(
         "".join(json.dumps({"id": f"d{n}", "text": "unspeakable" if n == 3 else f"t {n}"}) + "\n" for n in range(9))
     )
-    line = ["index", str(items), "-c", str(tmp_path / "c"), "--engine", "ray", "--ray-actors", "1", "--partitions", "2"]
+    # The folder of the corpus holds the collection too; neither it nor what the run keeps is read as documents.
+    line = [
+        "index",
+        str(tmp_path),
+        "-c",
+        str(tmp_path / "c"),
+        "--engine",
+        "ray",
+        "--ray-actors",
+        "1",
+        "--partitions",
+        "2",
+    ]
 
     assert run([*line, "--json"]) == 1
 
     told = json.loads(capfd.readouterr().out)
     assert (told["indexed"], told["failed"], told["failures"][0]["id"]) == (8, 1, "d3")
+    assert told["skipped"] == 2
     assert "unspeakable" in (tmp_path / "c.failures.jsonl").read_text()
-    assert (tmp_path / "c.ray" / "ledger.jsonl").exists()
+    assert (tmp_path / "c.ray" / "ray-ledger.jsonl").exists()
 
 
 def test_an_encoder_that_workers_cannot_use_is_one_sentence(ray: Any, tmp_path: Path) -> None:

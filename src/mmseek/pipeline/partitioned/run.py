@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmseek.config import settings
 from mmseek.errors import EngineError, InputError, ItemError, StorageError
+from mmseek.index.corpus.folder import RUN_MARK
 from mmseek.index.durable import make_folder, storage_errors
 from mmseek.media import MediaLimits
 from mmseek.models.device import usable_cores
@@ -115,7 +116,7 @@ def index_on_ray(
         with storage_errors(folder):
             shutil.rmtree(plan_folder, ignore_errors=True)  # of a run that was killed
             make_folder(plan_folder)
-        with Ledger(folder / "ledger.jsonl", head) as ledger:
+        with Ledger(folder / RUN_MARK, head) as ledger:
             run.go(documents, ledger)
     except KeyboardInterrupt:
         raise IndexingInterrupted(run.report()) from None

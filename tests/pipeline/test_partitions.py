@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmseek import Content, Document, Image, Text
-from mmseek.errors import InputError, ItemError
+from mmseek.errors import EngineError, InputError, ItemError
+from mmseek.index import open_collection
 from mmseek.index.corpus import Located, Skipped
-from mmseek.pipeline.partitioned import RayOptions, takes_many_writers
+from mmseek.pipeline.partitioned import RayOptions, index_on_ray, takes_many_writers
+from mmseek.pipeline.partitioned import run as running
 from mmseek.pipeline.partitioned.ledger import Checksum, Head, Ledger, mark
 from mmseek.pipeline.partitioned.lines import from_line, to_line
 from mmseek.pipeline.partitioned.plan import Partition, make_plan, partition_of, read_partition
+from mmseek.pipeline.partitioned.stages import EncodeActor, read_partitions
+from mmseek.pipeline.report import IndexReport
+from mmseek.testing import FakeEncoder
 
 HEAD = Head("/c", "2026-01-01", "abc", 4)
 json_values = st.recursive(
@@ -157,6 +166,51 @@ def test_what_one_process_has_open_is_refused(tmp_path: Path) -> None:
     for place in ("qdrant-edge:x", "qdrant-local::memory:x"):
         with pytest.raises(InputError, match="one process at a time"):
             takes_many_writers(place)
+
+
+class Losing:
+    """Workers in this process that give one table twice, and lose the last one while there are passes to spoil."""
+
+    def __init__(self, spoiled: int) -> None:
+        self.spoiled = spoiled
+        self.passes = 0
+
+    def tables(self, run: Any, ray: Any) -> Iterator[pa.Table]:
+        self.passes += 1
+        actor, stage = EncodeActor(FakeEncoder, run._stage), run._stage
+        read = [found for number in run._open for found in read_partitions(pa.table({"partition": [number]}), stage)]
+        encoded = [found for table in read for found in actor(table)]
+        yield encoded[0]
+        yield from encoded[:-1] if self.passes <= self.spoiled else encoded
+
+
+@pytest.mark.parametrize("spoiled", [1, 99])
+def test_every_document_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: int) -> None:
+    losing = Losing(spoiled)
+    monkeypatch.setattr(running._Run, "_tables", lambda run, ray: losing.tables(run, ray))
+    monkeypatch.setattr(running, "cluster", lambda *_, **__: nullcontext())
+    documents = [Document(f"d{number}", Content.of(f"text {number}")) for number in range(40)]
+    place = tmp_path / "c"
+    collection = open_collection(place, mode="create", encoder=FakeEncoder().identity)
+
+    def go() -> IndexReport:
+        work = tmp_path / "w"
+        return index_on_ray(
+            documents, collection, place, FakeEncoder, work, options=RayOptions(partitions=4), batch_size=4
+        )
+
+    if spoiled == 99:
+        with pytest.raises(EngineError, match="documents did not come back from the workers"):
+            go()
+        losing.spoiled = losing.passes
+        report = go()
+        assert (report.indexed + report.unchanged, report.failed) == (40, ())
+    else:
+        report = go()
+        assert (report.indexed, report.unchanged, report.failed, losing.passes) == (40, 0, (), 2)
+    stored = [document.id for document in collection.documents()]
+    assert sorted(stored) == sorted(document.id for document in documents)
+    collection.close()
 
 
 @pytest.mark.parametrize("wrong", [{"actors": 0}, {"writers": 0}, {"partitions": 0}, {"partitions": 10**6}])

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmseek.errors import ConfigError, EngineError
@@ -53,7 +54,7 @@ def cluster(address: str | None, *, cpus: int, object_store_bytes: int = OBJECT_
             "object_store_memory": max(object_store_bytes, 80 * _MIB),
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
-            "_temp_dir": folder,
+            "_temp_dir": str(Path(folder, "ray")),  # below: Ray opens its own to all users
         }
     try:
         try:

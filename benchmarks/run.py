@@ -29,6 +29,8 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
         ("index_pdf.py", [], None),
+        ("ray_index.py", ["--data", str(text)], text),
+        ("ray_index.py", ["--data", str(text), "--fake", "--items", "20000"], text),
         ("rerank_pairs.py", [], None),
         ("instruction_decides.py", ["--json"], None),
         ("train_speed.py", ["--data", str(text)], text),

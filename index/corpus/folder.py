@@ -12,6 +12,9 @@ from mmseek.index.corpus.entries import Skipped, SourceFile
 from mmseek.index.manifest import NAME as COLLECTION_MARK
 from mmseek.items import MAX_ID_LENGTH
 
+# The ledger of an indexing run by several workers, in a folder of its own beside the collection.
+RUN_MARK = "ray-ledger.jsonl"
+
 
 def walk(folder: Path, *, follow_symlinks: bool = False) -> Iterator[SourceFile | ItemError | Skipped]:
     """Every file below a folder, by name, a sub-folder standing where its name does.
@@ -87,6 +90,8 @@ def _kind(path: Path, follow_symlinks: bool) -> str:
     if path.is_symlink() and not follow_symlinks:
         return "is a symbolic link, and these are not followed"
     if path.is_dir():
+        if (path / RUN_MARK).is_file():
+            return "is kept by an indexing run, not a part of a corpus"
         return "is a collection, not a part of a corpus" if (path / COLLECTION_MARK).is_file() else "folder"
     if path.is_file():
         return "file"

@@ -11,6 +11,7 @@ MmseekError
 │   └── DatasetError           an evaluation folder that does not have the layout
 ├── ConfigError                a setting has a value that cannot be used
 ├── EndpointError              a chat endpoint refuses, fails, or cannot be reached
+├── EngineError                workers could not be started, or died again and again
 ├── MissingExtra               an optional part is not installed: names the command
 ├── ModelError                 weights missing, of another hash, or not loadable
 │   └── EncodeError            the model gave no usable vector (NaN, infinite, zero) for an item
@@ -39,6 +40,7 @@ __all__ = [
     "EncodeError",
     "EncoderMismatch",
     "EndpointError",
+    "EngineError",
     "FormatTooNew",
     "InputError",
     "ItemError",
@@ -156,6 +158,12 @@ class EndpointError(MmseekError):
     """A chat endpoint refuses, fails, or cannot be reached."""
 
     code = "endpoint_failed"
+
+
+class EngineError(MmseekError):
+    """The workers that were to do the work could not be started, or died again and again; what was stored is safe."""
+
+    code = "engine_failed"
 
 
 class MissingExtra(MmseekError):

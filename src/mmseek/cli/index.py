@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
-from mmseek.cli.indexing import run_indexing
+from mmseek.cli.indexing import ray_workers, run_indexing
 from mmseek.cli.opening import open_for_indexing
 from mmseek.cli.options import (
     CollectionOption,
     DeviceOption,
     JsonOption,
-    beside,
+    beside_place,
     collection_path,
     folder_of,
     writable_file,
@@ -39,6 +38,7 @@ class Engine(StrEnum):
     """Where the encoder runs."""
 
     local = "local"
+    ray = "ray"
 
 
 def index(
@@ -60,7 +60,29 @@ def index(
             help="family or family:model[@revision]. [default: the collection's, or mini]",
         ),
     ] = None,
-    engine: Annotated[Engine, typer.Option("--engine", help="Where the encoder runs.")] = Engine.local,  # noqa: ARG001
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Where the encoder runs: in this process, or in workers of Ray.")
+    ] = Engine.local,
+    partitions: Annotated[
+        int,
+        typer.Option("--partitions", metavar="N", min=1, max=100_000, help="Of the engine ray: parts of the work."),
+    ] = 64,
+    ray_actors: Annotated[
+        int | None,
+        typer.Option(
+            "--ray-actors",
+            metavar="N",
+            min=1,
+            help="Workers that encode, a core each. [default: one a GPU, or a core]",
+        ),
+    ] = None,
+    ray_writers: Annotated[
+        int, typer.Option("--ray-writers", metavar="N", min=1, help="Workers that write to a Qdrant server.")
+    ] = 2,
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", metavar="HOST:PORT", help="A Ray cluster that runs. [default: one for this run]"),
+    ] = None,
     resume: Annotated[  # noqa: ARG001  # what it asks for is always done
         bool, typer.Option("--resume", help="Go on with a run that was stopped. Always done; the word is for scripts.")
     ] = False,
@@ -105,10 +127,21 @@ def index(
             folder = folder_of(place)
             if folder is not None and report.resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"--report {report} is inside the collection: put it beside")
+        workers = None
+        if engine is Engine.ray:
+            if prune:
+                raise InputError("--prune works with --engine local only: run it once more without --engine ray")
+            workers = ray_workers(
+                place, device, partitions=partitions, actors=ray_actors, writers=ray_writers, address=ray_address
+            )
         entries = read_corpus(sources, passage_chars=passage_chars)
-        with open_for_indexing(place, encoder, device=device) as (model, opened):
+        # The workers have the accelerators; here the encoder only says who it is.
+        own = device if workers is None or ann is not None else "cpu"
+        with open_for_indexing(place, encoder, device=own) as (model, opened):
             total = _count(sources, passage_chars)
-            done = run_indexing(entries, model, opened, total=total, batch_size=batch_size, prune=prune)
+            done = run_indexing(
+                entries, model, opened, total=total, batch_size=batch_size, prune=prune, workers=workers
+            )
             build_index(opened, model, ann, recall)
             info = opened.info()
         _tell(out, done, info, place, report)
@@ -134,7 +167,7 @@ def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path | st
     from mmseek.pipeline import write_report
 
     # Beside the collection, never inside: a foreign file in there is a problem to `mmseek verify`.
-    path = asked or beside(folder_of(place) or Path(_last_name(info.location)), ".failures.jsonl")
+    path = asked or beside_place(place, ".failures.jsonl")
     written = settle_report(path, done.failed, asked=asked is not None, write=lambda to: write_report(done, to))
     rate = (done.indexed + done.unchanged) / done.seconds if done.seconds > 0 else 0.0
     out.json(
@@ -162,11 +195,6 @@ def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path | st
     if done.skipped:
         first = "; ".join(one_line(str(notice), 200) for notice in done.skipped[:2])
         say(f"passed over {count(len(done.skipped), 'thing')}: {first}")
-
-
-def _last_name(location: str) -> str:
-    """The name of a collection on a server: its failures are listed in the folder where the program runs."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", location.rpartition("/")[2].rpartition(":")[2])
 
 
 def _table(done: IndexReport, rate: float) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -20,6 +21,7 @@ __all__ = [
     "OutputType",
     "PrecisionOption",
     "beside",
+    "beside_place",
     "collection_path",
     "folder_of",
     "writable_file",
@@ -104,6 +106,16 @@ class ModeChoice(StrEnum):
     DENSE = "dense"
     LEXICAL = "lexical"
     HYBRID = "hybrid"
+
+
+def beside_place(place: Path | str, ending: str) -> Path:
+    """The absolute path of a file beside a collection; for one on a server, in the folder where the program runs."""
+    return beside(folder_of(place) or Path(_last_name(str(place))), ending)
+
+
+def _last_name(location: str) -> str:
+    name = location.partition("?")[0].rpartition("/")[2].rpartition(":")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def writable_file(path: Path, option: str) -> Path:

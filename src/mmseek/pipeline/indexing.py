@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mmseek._types import Document, Encoded, EncodeRequest
 from mmseek.config import settings
 from mmseek.digest import digest
 from mmseek.errors import EncoderMismatch, InputError, ItemError, MmseekError, StorageError
-from mmseek.index.corpus import Deferred, Ended, Entry, Located, Skipped
+from mmseek.index.corpus import Deferred, Ended, Entry, Skipped
 from mmseek.media import MediaLimits
 from mmseek.pipeline.encoders import check_one_vector
+from mmseek.pipeline.jobs import Ids, Job, bare, failure, loaded, store, unchanged_ids
 from mmseek.pipeline.pruning import drop_outdated, drop_unseen, why_not_prune
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 from mmseek.protocols import Collection, Encoder
@@ -96,19 +93,11 @@ class _Options:
     on_progress: Callable[[Progress], None] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A document that may have to be encoded, and its digest."""
-
-    document: Document | Deferred
-    digest: str
-
-
 @dataclass(slots=True)
 class _Batch:
     """Encoded documents that are not stored yet."""
 
-    jobs: list[_Job] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
     vectors: list[FloatArray] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
@@ -122,8 +111,8 @@ class _Run:
         self._options = options
         self._began = time.monotonic()
         self._told = self._began
-        self._seen: set[bytes] = set()
-        self._waiting: deque[_Job] = deque()  # handed to the encoder, outcome not back yet
+        self._ids = Ids()
+        self._waiting: deque[Job] = deque()  # handed to the encoder, outcome not back yet
         self._encoded = 0
         self._indexed = 0
         self._unchanged = 0
@@ -164,65 +153,44 @@ class _Run:
         """What the encoder has to do. It pulls from here, so reading never runs ahead of encoding."""
         jobs = self._jobs(documents)
         while chunk := list(islice(jobs, self._options.batch_size)):
-            unchanged = self._unchanged_ids(chunk)
+            unchanged = unchanged_ids(chunk, self._collection)
             for job in chunk:
                 if job.document.id in unchanged:
                     self._unchanged += 1
                     self._tell()
-                elif (loaded := self._loaded(job)) is not None:
-                    self._waiting.append(_Job(loaded, job.digest))
-                    yield EncodeRequest(loaded.content)
+                elif (document := self._loaded(job)) is not None:
+                    self._waiting.append(Job(document, job.digest))
+                    yield EncodeRequest(document.content)
 
-    def _loaded(self, job: _Job) -> Document | None:
+    def _loaded(self, job: Job) -> Document | None:
         """The document of a job; None if it was deferred and cannot be made, which is told."""
-        if isinstance(job.document, Document):
-            return job.document
         try:
-            loaded = job.document.load()
+            return loaded(job.document)
         except MmseekError as error:
-            self._failed.append(_failure(job.document, error))
+            self._failed.append(failure(job.document, error))
             return None
-        return Located(
-            loaded.id, loaded.content, loaded.metadata, loaded.parent_id, job.document.source, job.document.line
-        )
 
     def _remove(self) -> None:
         """Take out what the files no longer have."""
-        self._removed += drop_outdated(self._collection, self._ended, self._was_seen)
+        self._removed += drop_outdated(self._collection, self._ended, self._ids.__contains__)
         if self._options.prune:
-            self._not_pruned = why_not_prune(len(self._seen), self._failed)
+            self._not_pruned = why_not_prune(len(self._ids), self._failed)
             if self._not_pruned is None:
-                self._removed += drop_unseen(self._collection, self._was_seen, self._failed)
+                self._removed += drop_unseen(self._collection, self._ids.__contains__, self._failed)
 
-    def _was_seen(self, name: str) -> bool:
-        return _key(name) in self._seen
-
-    def _unchanged_ids(self, jobs: Sequence[_Job]) -> set[str]:
-        """Those that the collection holds with equal digest, and with their pictures at the same places."""
-        stored = self._collection.digests([job.document.id for job in jobs])
-        equal = {job.document.id: job.document for job in jobs if stored.get(job.document.id) == job.digest}
-        with_files = {
-            name: document
-            for name, document in equal.items()
-            if isinstance(document, Document) and any(_picture_paths(document))
-        }
-        held = self._collection.get(list(with_files))
-        moved = {name for name, document in held.items() if not _same_places(with_files[name], document)}
-        return equal.keys() - moved
-
-    def _jobs(self, documents: Iterable[Entry]) -> Iterator[_Job]:
+    def _jobs(self, documents: Iterable[Entry]) -> Iterator[Job]:
         for entry in documents:
             if isinstance(entry, Skipped):
                 self._skipped.append(entry)
             elif isinstance(entry, ItemError):
-                self._failed.append(_bare(entry))
+                self._failed.append(bare(entry))
             elif isinstance(entry, Ended):
                 self._ended.append(entry)
             else:
                 try:
-                    yield _Job(entry, self._digest(entry))
+                    yield Job(entry, self._digest(entry))
                 except MmseekError as error:
-                    self._failed.append(_failure(entry, error))
+                    self._failed.append(failure(entry, error))
 
     def _digest(self, document: Document | Deferred) -> str:
         """The digest of a document; reads its pictures, unless it is deferred and brings its digest.
@@ -230,24 +198,16 @@ class _Run:
         Raises:
             MmseekError: the document is empty, its id came before, or a picture cannot be read.
         """
-        try:
-            key = _key(document.id)
-        except UnicodeEncodeError as error:
-            raise ItemError("its id is not valid Unicode: give it another one") from error
-        if key in self._seen:
-            raise ItemError(f"its id {document.id!r} was used before in this run: give this one another id")
-        self._seen.add(key)
+        self._ids.check(document)
         if isinstance(document, Deferred):
             return document.digest
-        if document.content.is_empty:
-            raise ItemError("has neither text nor picture: fill it or take it out")
         return digest(document.content, document.metadata, document.parent_id, limits=self._options.limits)
 
     def _take(self, outcome: Encoded, batch: _Batch) -> None:
         job = self._waiting.popleft()
         if outcome.vector is None:
             error = outcome.error or ItemError("the encoder gave no vector")
-            self._failed.append(_failure(job.document, error))
+            self._failed.append(failure(job.document, error))
             return
         self._encoded += 1
         batch.jobs.append(job)
@@ -258,20 +218,11 @@ class _Run:
         return old or len(batch.jobs) >= self._options.batch_size
 
     def _store(self, batch: _Batch) -> None:
-        try:
-            self._upsert(batch.jobs, batch.vectors)
-        except InputError:  # one of them cannot be stored: it alone is to fail
-            for job, vector in zip(batch.jobs, batch.vectors, strict=True):
-                try:
-                    self._upsert([job], [vector])
-                except InputError as error:
-                    self._failed.append(_failure(job.document, error))
-
-    def _upsert(self, jobs: Sequence[_Job], vectors: Sequence[FloatArray]) -> None:
-        if jobs:
-            documents = [_plain(job.document) for job in jobs if isinstance(job.document, Document)]
-            self._collection.upsert(documents, np.stack(vectors), [job.digest for job in jobs])
-            self._indexed += len(jobs)
+        for _, error in store(self._collection, batch.jobs, batch.vectors):
+            if error is None:
+                self._indexed += 1
+            else:
+                self._failed.append(error)
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()
@@ -288,38 +239,3 @@ class _Run:
                 seconds=now - self._began,
             )
         )
-
-
-def _key(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest()
-
-
-def _picture_paths(document: Document) -> Iterator[Path]:
-    return (image.path for image in document.content.images if image.path is not None)
-
-
-def _same_places(document: Document, held: Document) -> bool:
-    """Whether the pictures that are files are the files that the collection knows. A digest knows their bytes only."""
-    new = [image.path and image.path.absolute() for image in document.content.images]
-    old = [image.path for image in held.content.images]
-    return len(new) == len(old) and all(path is None or path == was for path, was in zip(new, old, strict=True))
-
-
-def _plain(document: Document) -> Document:
-    """A document without its place, which is not stored."""
-    if type(document) is Document:
-        return document
-    return Document(document.id, document.content, document.metadata, document.parent_id)
-
-
-def _failure(document: Document | Deferred, error: MmseekError) -> ItemError:
-    """The error of one document, with its place."""
-    reason = error.reason if isinstance(error, ItemError) else str(error)
-    source, line = (document.source, document.line) if isinstance(document, Located | Deferred) else (None, None)
-    kind = error.kind if isinstance(error, ItemError) else error.code
-    return ItemError(reason, source=source, line=line, item_id=document.id, kind=kind)
-
-
-def _bare(error: ItemError) -> ItemError:
-    """The same error without its traceback, whose frames would keep whole documents alive."""
-    return ItemError(error.reason, source=error.source, line=error.line, item_id=error.item_id, kind=error.kind)

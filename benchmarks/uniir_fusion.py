@@ -2,13 +2,15 @@
 
     python benchmarks/uniir_fusion.py [--data ../shared/data] [--steps N] [--json]
 
-The composed queries of apparel_women: a product's picture and the wanted change in words; the product in that colour is to be found
-among all pictures but the query's own. A content's vector is the normalised sum of its text's and its picture's, which is UniIR's
-score fusion over `mini`'s towers; the picture tower is trained, through the sum, on the composed queries of the train split.
+The composed queries of apparel_women: a product's picture and the wanted change in words; the product in that colour is
+to be found among all pictures but the query's own. A content's vector is the normalised sum of its text's and its
+picture's, which is UniIR's score fusion over `mini`'s towers; the picture tower is trained, through the sum, on the
+composed queries of the train split.
 
-Three models are trained equally long, on the whole queries, on their pictures alone and on their words alone. Told is hit@1 on
-the test split, of each model with the queries that it was trained on, of the fused model with one side taken away, and of `mini` as
-it comes, with 95 % intervals over queries; and the paired differences between the fused model and the two others.
+Three models are trained equally long: on the whole queries, on their pictures alone and on their words alone. Told is
+hit@1 on the test split, of each model with the queries that it was trained on, of the fused model with one side taken
+away, and of `mini` as it comes, with 95 % intervals over queries; and the paired differences between the fused model
+and the two others.
 """
 
 from __future__ import annotations

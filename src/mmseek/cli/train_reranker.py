@@ -80,8 +80,6 @@ def _planned(run: RerankerRun) -> tuple[dict[str, Any], tuple[Any, ...]]:
     model, sources = run.trainable.reranker.backbone.model, planned_sources(run)
     whole = sum(weight.numel() for weight in model.parameters())
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (True, False)
-    )
     document = {
         "reranker": run.config.model.reranker,
         "parameters": whole,

@@ -107,9 +107,9 @@ def random_negatives(folder: Path, output: Path, seed: int) -> Path:
     def rows() -> Iterator[dict[str, Any]]:
         for query in data.queries:
             right = list(data.qrels[query.id])
-            wrong = next(
-                name for name in (names[int(rng.integers(len(names)))] for _ in iter(int, 1)) if name not in right
-            )
+            wrong = right[0]
+            while wrong in right:
+                wrong = names[int(rng.integers(len(names)))]
             yield {
                 "id": query.id,
                 "query": {"text": query.content.text},

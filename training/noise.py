@@ -49,7 +49,8 @@ def noised(pixels: Tensor, step: int = STEP, generator: torch.Generator | None =
     betas = torch.sigmoid(torch.linspace(-6, 6, _STEPS)) * (0.5e-2 - 1e-5) + 1e-5
     kept = float((1 - betas).cumprod(0)[step])
     noise = torch.empty_like(pixels).normal_(generator=generator)
-    return kept**0.5 * pixels + (1 - kept) ** 0.5 * noise
+    made: Tensor = kept**0.5 * pixels + (1 - kept) ** 0.5 * noise
+    return made
 
 
 def token_weights(clean: Tensor, noisy: Tensor, labels: Tensor) -> Tensor:

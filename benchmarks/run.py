@@ -33,6 +33,8 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("ray_index.py", ["--data", str(text), "--fake", "--items", "20000"], text),
         ("rerank_pairs.py", [], None),
         ("instruction_decides.py", ["--json"], None),
+        ("mining_helps.py", ["--data", str(data), "--json"], data / "textbook_figures"),
+        ("uniir_fusion.py", ["--data", str(data), "--json"], data / "apparel_women"),
         ("train_speed.py", ["--data", str(text)], text),
     ]
 

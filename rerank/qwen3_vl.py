@@ -100,7 +100,7 @@ def truncated(tokens: Sequence[int], most: int, special: Iterable[int]) -> list[
 
 
 def load(spec: Spec, *, device: str | None) -> Qwen3VLReranker:
-    """Load `qwen3-vl-reranker:HUB_ID[@REVISION]` or `qwen3-vl-reranker:FOLDER`.
+    """Load `qwen3-vl-reranker:HUB_ID[@REVISION]` or `qwen3-vl-reranker:FOLDER`: a model, or an adapter.
 
     Raises:
         ModelError: the checkpoint is missing, of another kind or not whole.
@@ -113,4 +113,5 @@ def load(spec: Spec, *, device: str | None) -> Qwen3VLReranker:
         answers=("yes", "no"),
         recipe=f"qwen3-vl-reranker {RECIPE_VERSION} {LEAST_PIXELS} {MOST_PIXELS} {MAX_TOKENS}",
         pixels=PixelRange(LEAST_PIXELS, MOST_PIXELS),
+        adapter=True,
     )

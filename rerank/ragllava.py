@@ -60,7 +60,8 @@ def question(pair: Pair) -> tuple[str, str]:
 
 
 def load(spec: Spec, *, device: str | None) -> RagLlavaReranker:
-    """Load `ragllava:HUB_ID[@REVISION]` or `ragllava:FOLDER`: LLaVA, LLaVA-NeXT, InternVL, Qwen2-VL or Qwen2.5-VL.
+    """Load `ragllava:HUB_ID[@REVISION]` or `ragllava:FOLDER`: LLaVA, LLaVA-NeXT, InternVL, Qwen2-VL or
+    Qwen2.5-VL, whole or as an adapter.
 
     Raises:
         ModelError: the checkpoint is missing, of another kind or not whole.
@@ -73,4 +74,5 @@ def load(spec: Spec, *, device: str | None) -> RagLlavaReranker:
         answers=("Yes", "No"),
         recipe=f"ragllava {RECIPE_VERSION}",
         document_first=True,
+        adapter=True,
     )

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Final
 
 import numpy as np
 import torch
@@ -16,18 +12,14 @@ from torch import Tensor
 
 from mmseek._types import EncodeRequest, Text
 from mmseek.embed.batching import Budget, cut_by_cost
-from mmseek.errors import DatasetError, MmseekError
+from mmseek.training.ahead import RowsAhead
 from mmseek.training.data.rows import Source, TrainingRow
 from mmseek.training.families.base import Prepared
 from mmseek.training.loss import Layout
 from mmseek.training.sampling import BatchPlan, Pick
 from mmseek.training.settings import BatchConfig
 
-__all__ = ["Batch", "Loader", "make_chunks"]
-
-_AHEAD: Final = 2
-# A row whose files are gone gives way to the next of its source, so often before the run ends.
-_TRIES: Final = 20
+__all__ = ["Batch", "Loader", "chunks_by_cost", "make_chunks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ class _Drawn:
     items: dict[EncodeRequest, Prepared] = field(default_factory=dict)
 
 
-class Loader:
+class Loader(RowsAhead[_Drawn]):
     """Batches of a run from some step on. Safe to iterate once at a time.
 
     Args:
@@ -71,8 +63,6 @@ class Loader:
         steps: how many batches the whole run has.
         workers: threads.
         skip_bad_rows: take the next row in place of one that cannot be used.
-
-    `start` is the step that iteration begins with; `skipped` says what was left out and why.
     """
 
     def __init__(
@@ -86,13 +76,8 @@ class Loader:
         workers: int = 2,
         skip_bad_rows: bool = False,
     ) -> None:
-        self._plan, self._sources, self._prepare = plan, sources, prepare
-        self._negatives, self._steps, self._workers, self._skip = negatives, steps, workers, skip_bad_rows
-        self.start = 0
-        self.skipped: dict[str, str] = {}
-
-    def __len__(self) -> int:
-        return self._steps
+        super().__init__(plan, sources, steps=steps, workers=workers, skip_bad_rows=skip_bad_rows)
+        self._prepare, self._negatives = prepare, negatives
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of steps `start` to the last.
@@ -100,34 +85,10 @@ class Loader:
         Raises:
             DatasetError: a row cannot be used, and rows are not to be skipped.
         """
-        waiting: deque[list[Future[_Drawn]]] = deque()
-        with ThreadPoolExecutor(self._workers, "mmseek-rows") as pool:
-            try:
-                for picks in islice(self._plan, self.start, self._steps):
-                    waiting.append([pool.submit(self._draw, pick) for pick in picks])
-                    if len(waiting) > _AHEAD:
-                        yield self._batch(waiting.popleft())
-                while waiting:
-                    yield self._batch(waiting.popleft())
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        return map(self._batch, self.drawn_ahead())
 
-    def _draw(self, pick: Pick) -> _Drawn:
-        source = self._sources[pick.source]
-        for attempt in range(_TRIES):
-            number = (pick.row + attempt) % len(source)
-            try:
-                return self._drawn(source.row(number), pick)
-            except MmseekError as error:
-                reason = f"row {number} of {source.name}: {error}"
-                if not self._skip:
-                    raise DatasetError(
-                        f"{reason}; repair it, or go on without such rows with --set data.skip_bad_rows=true"
-                    ) from error
-                self.skipped[f"{source.name}:{number}"] = reason
-        raise DatasetError(f"{_TRIES} rows of {source.name} in a row cannot be used, the last because {reason}")
-
-    def _drawn(self, row: TrainingRow, pick: Pick) -> _Drawn:
+    def drawn(self, row: TrainingRow, pick: Pick) -> _Drawn:
+        """A row's query, a positive and negatives, all prepared."""
         rng = np.random.default_rng(pick.draw)
         positive = int(rng.integers(len(row.positives)))
         chosen = rng.permutation(len(row.negatives))[: self._negatives].tolist()
@@ -141,8 +102,7 @@ class Loader:
             drawn.items[request] = self._prepare(request)
         return drawn
 
-    def _batch(self, futures: list[Future[_Drawn]]) -> Batch:
-        rows = [future.result() for future in futures]
+    def _batch(self, rows: list[_Drawn]) -> Batch:
         numbers: dict[EncodeRequest, int] = {}
         items: list[Prepared] = []
         for row in rows:
@@ -192,8 +152,12 @@ def _content_key(request: EncodeRequest) -> int:
 
 def make_chunks(items: Sequence[Prepared], config: BatchConfig) -> list[list[int]]:
     """Places of items that go through the model together, the longest first; each item is in one chunk."""
-    costs = [sum(unit.cost for unit in item) for item in items]
-    order = sorted(range(len(items)), key=lambda place: -costs[place])
+    return chunks_by_cost([sum(unit.cost for unit in item) for item in items], config)
+
+
+def chunks_by_cost(costs: Sequence[int], config: BatchConfig) -> list[list[int]]:
+    """The same, of what costs so much each."""
+    order = sorted(range(len(costs)), key=lambda place: -costs[place])
     if config.chunk:
         return [order[start : start + config.chunk] for start in range(0, len(order), config.chunk)]
     if not config.chunk_tokens:

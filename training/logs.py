@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import Any, Self, TextIO
 
 from mmseek.errors import MissingExtra
 
-if TYPE_CHECKING:
-    from mmseek.training.trainer import StepReport
+__all__ = ["StepLog", "StepReport"]
 
-__all__ = ["StepLog"]
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """How one step went. `samples` are queries a second over all processes, `left` the seconds that remain."""
+
+    step: int
+    steps: int
+    loss: float
+    grad_norm: float
+    rate: float
+    samples: float
+    left: float
 
 
 class StepLog:

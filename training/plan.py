@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from mmseek.errors import MmseekError
 from mmseek.training.batches import Loader, make_chunks
 from mmseek.training.gathering import world_size
-from mmseek.training.sampling import BatchPlan
 
 if TYPE_CHECKING:
+    from mmseek.training.base_run import BaseRun
     from mmseek.training.families.base import Prepared, Trainable
     from mmseek.training.run import Run
 
-__all__ = ["Plan", "SourcePlan", "plan"]
+__all__ = ["Plan", "SourcePlan", "plan", "planned_sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,8 @@ def plan(run: Run) -> Plan:
         MmseekError: whatever would stop the run at its start.
     """
     config, sources, trainable = run.config, run.sources, run.trainable
-    batches = BatchPlan(
-        [len(source) for source in sources],
-        run.weights,
-        config.batch.size,
-        sub_batch=config.batch.sub_batch,
-        seed=config.run.seed,
-        world=world_size(),
-    )
     loader = Loader(
-        batches,
+        run.batches(world=world_size()),
         sources,
         trainable.prepare,
         negatives=config.data.negatives,
@@ -79,7 +71,6 @@ def plan(run: Run) -> Plan:
     )
     items = next(iter(loader)).items
     chunks = make_chunks(items, config.batch)
-    total = run.steps * config.batch.size
     return Plan(
         encoder=trainable.spec,
         dim=trainable.dim,
@@ -90,13 +81,17 @@ def plan(run: Run) -> Plan:
         processes=world_size(),
         chunks=len(chunks),
         negatives=config.data.negatives,
-        sources=tuple(
-            SourcePlan(
-                source.name, len(source), len(source.bad), round(share, 4), round(total * share / len(source), 3)
-            )
-            for source, share in zip(sources, run.weights, strict=True)
-        ),
+        sources=planned_sources(run),
         memory=_memory(trainable, items, chunks),
+    )
+
+
+def planned_sources(run: BaseRun[Any]) -> tuple[SourcePlan, ...]:
+    """What the run makes of each source."""
+    total = run.steps * run.config.batch.size
+    return tuple(
+        SourcePlan(source.name, len(source), len(source.bad), round(share, 4), round(total * share / len(source), 3))
+        for source, share in zip(run.sources, run.weights, strict=True)
     )
 
 

@@ -9,31 +9,22 @@ OUTPUT/model/          the trained encoder, which `mmseek embed` loads
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mmseek.errors import ConfigError, MissingExtra
-from mmseek.training.configuring import from_mapping, overridden, read_yaml, to_mapping
-from mmseek.training.data import open_source
+from mmseek.errors import ConfigError
+from mmseek.training.base_run import BaseRun, Trained, read_config
 from mmseek.training.settings import TrainConfig
 
 if TYPE_CHECKING:
-    from mmseek.errors import ItemError
     from mmseek.training.batches import Loader
-    from mmseek.training.data.rows import Source
     from mmseek.training.families.base import Trainable
-    from mmseek.training.trainer import StepReport
+    from mmseek.training.logs import StepReport
 
 __all__ = ["RECIPES", "Run", "Trained", "load_config"]
 
 RECIPES = Path(__file__).with_name("recipes")
-_EXTRA = ("accelerate", "datasets", "yaml")
-# What of `run` changes the outcome; the rest may be otherwise when a run goes on.
-_KEPT = ("seed", "precision")
 
 
 def load_config(name: str | Path, changes: tuple[str, ...] | list[str] = ()) -> TrainConfig:
@@ -43,7 +34,6 @@ def load_config(name: str | Path, changes: tuple[str, ...] | list[str] = ()) -> 
         ConfigError: no such file or recipe, or something in it is wrong; the sentence names the dotted path.
         MissingExtra: the parts for training are not installed.
     """
-    require_extra()
     path = Path(name).expanduser()
     if not path.is_file():
         recipe = RECIPES / f"{name}.yaml"
@@ -51,34 +41,10 @@ def load_config(name: str | Path, changes: tuple[str, ...] | list[str] = ()) -> 
             known = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yaml")))
             raise ConfigError(f"{name} is neither a file nor a recipe: the recipes are {known}")
         path = recipe
-    try:
-        return from_mapping(TrainConfig, overridden(read_yaml(path), changes))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return read_config(TrainConfig, path, changes)
 
 
-def require_extra() -> None:
-    """Make sure that the parts that training needs are installed.
-
-    Raises:
-        MissingExtra: they are not.
-    """
-    if any(find_spec(name) is None for name in _EXTRA):
-        raise MissingExtra("training", "train")
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What came out of a run: the spec that `mmseek embed` takes, the steps done, the last loss, rows left out."""
-
-    spec: str
-    steps: int
-    loss: float
-    resumed_from: int
-    skipped: tuple[str, ...]
-
-
-class Run:
+class Run(BaseRun[TrainConfig]):
     """A run, ready to start. Sources are opened and the model is loaded when first asked for.
 
     Args:
@@ -86,50 +52,8 @@ class Run:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        require_extra()
-        self.config = config
-        self.output = Path(config.run.output).expanduser()
-        self._sources: list[Source] | None = None
+        super().__init__(config)
         self._trainable: Trainable | None = None
-
-    @property
-    def sources(self) -> list[Source]:
-        """The opened sources.
-
-        Raises:
-            InputError: one cannot be read.
-            ConfigError: rows are bad, and they are not to be skipped.
-        """
-        if self._sources is None:
-            found = [open_source(source) for source in self.config.data.sources]
-            bad = [error for source in found for error in source.bad]
-            if bad and not self.config.data.skip_bad_rows:
-                more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-                raise ConfigError(
-                    f"{bad[0]}{more}: repair it, or leave such rows out with --set data.skip_bad_rows=true"
-                )
-            self._sources = found
-        return self._sources
-
-    @property
-    def bad_rows(self) -> list[ItemError]:
-        """What is left out of the sources."""
-        return [error for source in self.sources for error in source.bad]
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        schedule = self.config.schedule
-        if schedule.steps:
-            return schedule.steps
-        return max(1, math.ceil(sum(map(len, self.sources)) * schedule.epochs / self.config.batch.size))
-
-    @property
-    def weights(self) -> list[float]:
-        """How often each source is drawn, adding up to 1."""
-        sizes = map(len, self.sources)
-        own = [each.weight or size for each, size in zip(self.config.data.sources, sizes, strict=True)]
-        return [weight / sum(own) for weight in own]
 
     @property
     def trainable(self) -> Trainable:
@@ -142,11 +66,7 @@ class Run:
             from mmseek.training.gathering import own_device
 
             config = self.config
-            if config.run.device not in (None, "auto", "cpu", "mps", "cuda", "cuda:0"):
-                raise ConfigError(
-                    f"run.device {config.run.device}: training takes the first accelerator that it sees; "
-                    "choose with CUDA_VISIBLE_DEVICES and leave run.device out"
-                )
+            self.check_device()
             # Before the adapters, which begin with random numbers.
             manual_seed(config.run.seed)
             trainable = load_trainable(config.model.encoder, device=own_device(config.run.device))
@@ -176,7 +96,7 @@ class Run:
 
         with together(self.config.run.device):
             if rank() == 0:
-                self._claim()
+                self.claim()
                 prune(self.output, self.config.run.keep)
             _wait_for_all()
             resume = latest(self.output)
@@ -199,20 +119,10 @@ class Run:
     def _loader(self) -> Loader:
         from mmseek.training.batches import Loader
         from mmseek.training.gathering import rank, world_size
-        from mmseek.training.sampling import BatchPlan
 
         config = self.config
-        plan = BatchPlan(
-            [len(source) for source in self.sources],
-            self.weights,
-            config.batch.size,
-            sub_batch=config.batch.sub_batch,
-            seed=config.run.seed,
-            rank=rank(),
-            world=world_size(),
-        )
         return Loader(
-            plan,
+            self.batches(rank=rank(), world=world_size()),
             self.sources,
             self.trainable.prepare,
             negatives=config.data.negatives,
@@ -236,40 +146,6 @@ class Run:
 
         state = merged_state(self.trainable.inner)
         self.trainable.export(folder, state)
-
-    def _claim(self) -> None:
-        """Make the folder this run's, or see that it is."""
-        import yaml
-
-        mine = to_mapping(self.config)
-        path = self.output / "config.yaml"
-        if path.is_file():
-            theirs = to_mapping(from_mapping(TrainConfig, read_yaml(path)))
-            different = _differing(mine, theirs)
-            if different and any(self.output.glob("checkpoint-*")):
-                raise ConfigError(
-                    f"{self.output} holds a run with another {different[0]}: give another run.output, or delete it"
-                )
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-            path.write_text(yaml.safe_dump(mine, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"run.output {self.output} cannot be written ({error.strerror}): choose another"
-            ) from error
-
-
-def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Dotted paths of the settings that change the outcome and are not equal."""
-    flat = [_flat({**each, "run": {name: each["run"][name] for name in _KEPT}, "notes": ""}) for each in (mine, theirs)]
-    return sorted(path for path in {*flat[0], *flat[1]} if flat[0].get(path) != flat[1].get(path))
-
-
-def _flat(settings: dict[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
-    return found
 
 
 def _wait_for_all() -> None:

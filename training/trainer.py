@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,13 @@ from mmseek.training.batches import Batch, Loader, make_chunks
 from mmseek.training.families.base import Trainable
 from mmseek.training.gathering import average_gradients, rank, world_size
 from mmseek.training.gradcache import backward_in_chunks
+from mmseek.training.logs import StepReport
 from mmseek.training.loss import Contrastive
 from mmseek.training.settings import TrainConfig
 
-__all__ = ["ContrastiveTrainer", "StepReport", "training_arguments"]
+__all__ = ["ContrastiveTrainer", "training_arguments"]
 
 _STATE = "trainer_state.json"
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """How one step went. `samples` are queries a second over all processes, `left` the seconds that remain."""
-
-    step: int
-    steps: int
-    loss: float
-    grad_norm: float
-    rate: float
-    samples: float
-    left: float
 
 
 def training_arguments(config: TrainConfig, steps: int, device: str) -> SentenceTransformerTrainingArguments:

@@ -79,6 +79,9 @@ class MllmReranker(BatchedReranker):
         document_first: beginnings are those of documents, kept for the next query.
     """
 
+    answers: tuple[str, ...] = ()
+    """The words that the head compares, the one that means relevant first; none where it compares no words."""
+
     def __init__(
         self,
         backbone: Backbone,
@@ -199,13 +202,24 @@ class MllmReranker(BatchedReranker):
         scores: FloatArray = self.head(states.float()).float().cpu().numpy()
         return scores
 
+    def states(self, payloads: Sequence[Tokens]) -> torch.Tensor:
+        """What the head reads of prepared pairs (n, dim), each read whole: the plain way, for training.
+
+        Where gradients are enabled the language model has them; the vision tower never has.
+        """
+        import torch
+
+        with torch.no_grad():
+            seen = self._look(payloads)
+        states, _ = read_last(self.backbone, payloads, seen, None, keep=False)
+        return states
+
     def answer_logits(self, tokens: Tokens) -> FloatArray:
         """What the head makes of one sequence that is read by itself."""
         import torch
 
         with torch.inference_mode():
-            states, _ = read_last(self.backbone, [tokens], self._look([tokens]), None, keep=False)
-            logits: FloatArray = self.head(states.float()).float().cpu().numpy()[0]
+            logits: FloatArray = self.head(self.states([tokens]).float()).float().cpu().numpy()[0]
         return logits
 
     def _read_beginnings(self, payloads: Sequence[Tokens], seen: Mapping[bytes, Seen]) -> dict[bytes, Past]:

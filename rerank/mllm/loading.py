@@ -75,13 +75,15 @@ def load_family(
     if lora is not None:
         merge(backbone.model, lora)
         fingerprint = files_sha256(checkpoint_files(lora), recipe=f"{recipe} on {fingerprint}", root=lora)
-    return family(
+    made = family(
         backbone,
         answers_head(backbone, *answers),
         identity=RerankerIdentity(absolute(spec), fingerprint),
         limits=MediaLimits.from_settings(settings()),
         document_first=document_first,
     )
+    made.answers = tuple(answers)
+    return made
 
 
 def load_backbone(

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image as Pillow
 
 from mmseek.testing import FakeEncoder
-from mmseek.training.tiny import tiny_clip
+from mmseek.training.tiny import tiny_clip, tiny_qwen_vl
 
 Cli = Callable[..., Any]
 
@@ -71,6 +72,32 @@ def test_mine_train_embed_and_eval_in_a_row(cli: Cli, dataset: Path, tmp_path: P
     assert merged.code == 0
     assert merged.document["tensors"] > 10
     assert cli("merge", start, start, "-o", tmp_path / "merged").error.endswith("give a new folder")
+
+
+def test_a_reranker_is_trained_and_reranks(cli: Cli, tmp_path: Path) -> None:
+    base = tiny_qwen_vl(tmp_path / "base", "qwen3_vl", words=("yes", "no", "red", "blue"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"query": "red", "positives": ["red"], "negatives": ["blue"]}\n')
+    config = tmp_path / "config.yaml"
+    settings = {
+        "model": {"reranker": f"qwen3-vl-reranker:{base}"},
+        "data": {"sources": [{"path": str(rows)}], "negatives": 1},
+        "batch": {"size": 2},
+        "schedule": {"steps": 2},
+        "run": {"output": str(tmp_path / "run"), "device": "cpu", "tensorboard": False},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    planned = cli("train-reranker", "--config", config, "--dry-run")
+    assert planned.code == 0
+    assert "2 steps of 2 rows, each with a positive and 1 hard negative" in planned.out
+    assert not (tmp_path / "run").exists()
+    trained = cli("train-reranker", "--config", config, "--set", "optimizer.rate=0.01", "--json")
+    assert (trained.code, trained.document["steps"]) == (0, 2)
+    pairs, scores = tmp_path / "pairs.jsonl", tmp_path / "scores.npy"
+    pairs.write_text('{"query": {"text": "red"}, "document": {"text": "blue"}}\n')
+    assert cli("rerank", pairs, "--reranker", trained.document["reranker"], "-o", scores, "--device", "cpu").code == 0
+    assert np.load(scores, allow_pickle=False).shape == (1,)
+    assert "unknown key model.encoder" in cli("train-reranker", "--config", config, "--set", "model.encoder=x").error
 
 
 def test_errors_are_one_sentence(cli: Cli, dataset: Path, tmp_path: Path, fake: FakeEncoder) -> None:

@@ -43,7 +43,7 @@ def test_what_is_wrong_is_named_by_its_path(change: str, sentence: str) -> None:
 
 
 def test_without_the_extra_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmseek.training.run.find_spec", lambda name: None)
+    monkeypatch.setattr("mmseek.training.base_run.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"mmseek\[train\]"):
         load_config("vlm2vec-v2")
 

@@ -37,6 +37,7 @@ from mmseek.cli import (
     serve,
     snapshot,
     train,
+    train_reranker,
     tune,
     verify,
 )
@@ -76,6 +77,7 @@ app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
 app.command("mine")(mine.mine)
 app.command("train")(train.train)
+app.command("train-reranker")(train_reranker.train_reranker)
 app.command("merge")(train.merge)
 app.command("models")(models.models)
 app.command("serve")(serve.serve)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.options import JsonOption
-from mmseek.cli.output import count, duration, one_line, say, size, verb_output
+from mmseek.cli.output import count, one_line, say, size, verb_output
+from mmseek.cli.steps import Steps, source_table
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from mmseek.training.plan import Plan
-    from mmseek.training.trainer import StepReport
-
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 def train(
@@ -63,7 +57,7 @@ def train(
             out.show(*_planned(made))
             return
         began = time.monotonic()
-        with _Steps() as steps:
+        with Steps() as steps:
             trained = run.start(steps)
         if os.environ.get("RANK", "0") != "0":
             return  # the first of torchrun's processes speaks for all
@@ -87,16 +81,8 @@ def train(
 
 
 def _planned(plan: Plan) -> tuple[Any, ...]:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("source", "rows", "bad", "share", "epochs"):
-        table.add_column(name, justify="left" if name == "source" else "right")
-    for each in plan.sources:
-        table.add_row(
-            Text(one_line(each.name)), f"{each.rows:,}", f"{each.bad:,}", f"{each.share:.3f}", f"{each.epochs:g}"
-        )
     memory = ", ".join(f"{name} {size(amount)}" for name, amount in plan.memory.items())
     spread = f"{count(plan.chunks, 'chunk')}, on {count(plan.processes, 'process', 'processes')}"
     trained = f"{plan.trained:,} of {plan.parameters:,} parameters trained"
@@ -106,50 +92,9 @@ def _planned(plan: Plan) -> tuple[Any, ...]:
             f"{count(plan.steps, 'step')} of {count(plan.batch, 'query', 'queries')}, "
             f"{count(plan.negatives, 'hard negative')} each, in {spread}"
         ),
-        table,
+        source_table(plan.sources),
         Text(f"memory, about {size(sum(plan.memory.values()))}: {memory}"),
     )
-
-
-class _Steps:
-    """Tells of steps: a bar on a terminal, a line now and then in a log."""
-
-    def __init__(self) -> None:
-        self._told = -math.inf
-        self._bar: Progress | None = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, report: StepReport) -> None:
-        if sys.stderr.isatty():
-            self._on_bar(report)
-        elif time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES or report.step == report.steps:
-            self._told = time.monotonic()
-            say(f"training: step {report.step:,} of {report.steps:,}, {_numbers(report)}, {duration(report.left)} left")
-
-    def _on_bar(self, report: StepReport) -> None:
-        if self._bar is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            from mmseek.cli.screen import Screen
-
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(compact=True), console=Screen(stderr=True))
-            self._task = self._bar.add_task("training", total=report.steps, numbers="")
-            self._bar.start()
-        self._bar.update(self._task, completed=report.step, numbers=_numbers(report))
-
-
-def _numbers(report: StepReport) -> str:
-    return f"loss {report.loss:.4f}, grad norm {report.grad_norm:.3g}, {report.samples:,.0f} samples/s"
 
 
 def merge(

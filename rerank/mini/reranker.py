@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, TypeAlia
 import numpy as np
 import torch
 
-from mmseek._types import Content, Pair, RerankerIdentity
+from mmseek._types import Content, Pair, RerankerIdentity, Sent, Text
 from mmseek.errors import InputError, SpecError
 from mmseek.models.spec import Spec
 from mmseek.rerank.base import BatchedReranker, Prepared, cut_batches
@@ -132,6 +132,21 @@ class MiniReranker(BatchedReranker):
             raise InputError("the query has neither text nor image: give at least one")
         return Prepared(
             (self._sides(pair.query, _stamps(pair.query)), self._sides(pair.document, _stamps(pair.document))), cost=1
+        )
+
+    def sent(self, pair: Pair) -> Sent:
+        """The parts of both sides, a line each; a picture is one look, and its mark `<picture>`.
+
+        Raises:
+            MmseekError: as in `prepare`.
+        """
+        sides = self.prepare(pair).payload
+        parts = [*pair.query.parts, *pair.document.parts]
+        looks = sum(len(side.pictures) for side in sides)
+        return Sent(
+            prompt="\n".join(part.text if isinstance(part, Text) else "<picture>" for part in parts),
+            picture_tokens=(1,) * looks,
+            tokens=looks + sum(len(text) for side in sides for text in side.texts),
         )
 
     def forward(self, payloads: Sequence[tuple[_Side, _Side]]) -> FloatArray:

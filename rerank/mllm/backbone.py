@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,9 +146,17 @@ class Backbone(ABC):
         del grids
         return np.arange(len(is_picture), dtype=np.int64)[None]
 
-    def read(self, **inputs: Any) -> torch.Tensor:
-        """States (rows, tokens, dim) of the language model, after its last norm."""
-        states: torch.Tensor = self.language(**inputs).last_hidden_state
+    def read(self, *, cache: Any, **inputs: Any) -> torch.Tensor:
+        """States (rows, tokens, dim) of the language model, after its last norm.
+
+        Args:
+            cache: keys and values of what was read before, which grows; or None.
+            inputs: as the model's `forward` takes them.
+        """
+        # transformers 5.24 gave the argument another name, and warns of the old one.
+        parameters = inspect.signature(type(self.language).forward).parameters
+        name = "cache" if "cache" in parameters else "past_key_values"
+        states: torch.Tensor = self.language(**{name: cache}, **inputs).last_hidden_state
         return states
 
     def deeper(self, masks: torch.Tensor, seen: Sequence[Seen]) -> dict[str, Any]:

@@ -78,10 +78,10 @@ def read_last(
             cache.update(keys, values, layer)
     where = torch.from_numpy(positions).to(device)
     states = backbone.read(
+        cache=cache,
         inputs_embeds=inputs,
         attention_mask=torch.from_numpy(mask).to(device),
         position_ids=where if len(where) > 1 else where[0],
-        past_key_values=cache,
         use_cache=cache is not None,
         **deeper,
     )

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 import mmseek
 from mmseek import Content, Image, load_encoder
-from mmseek._types import Pair
+from mmseek._types import Pair, Sent
 from mmseek.embed.mini.look import COLOURS, MiniLook, colours
 from mmseek.errors import InputError, MediaError, ModelError, SpecError
-from mmseek.protocols import Reranker
+from mmseek.protocols import Explaining, Reranker
 from mmseek.rerank import load_reranker
 from mmseek.rerank.mini import reranker as module
 from mmseek.rerank.mini.lexical import inverse_frequencies, lexical_score
@@ -135,6 +135,13 @@ def _head(query: Content, document: Content, look: MiniLook, scorer: Any) -> flo
 
 def test_a_picture_alone_is_scored_by_the_cosine_alone(mini: MiniReranker) -> None:
     assert float(mini.score(Content.of(RED), [Content.of(RED)])[0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_tells_what_it_reads_of_a_pair(mini: MiniReranker) -> None:
+    assert isinstance(mini, Explaining)
+    assert mini.sent(Pair(Content.of(RED, "in blue"), Content.of("a boat", BLUE))) == Sent(
+        prompt="<picture>\nin blue\na boat\n<picture>", picture_tokens=(1, 1), tokens=10
+    )
 
 
 def test_a_broken_picture_fails_alone(mini: MiniReranker) -> None:

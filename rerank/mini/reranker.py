@@ -46,6 +46,7 @@ RECIPE_VERSION: Final = 1
 
 _WINDOW_BUDGET: Final = 1 << 30  # pairs are cheap: a whole window at once, so that each side is looked at once
 _PIECES_BUDGET: Final = 1024
+_DIM: Final = 384  # of the encoder's vectors, which end what is seen of a picture
 _PICTURES_AT_ONCE: Final = 16
 # About 55 MB of vectors and, for sides of one picture, 40 MB of pixels, at most.
 _REMEMBERED: Final = 8192
@@ -157,9 +158,14 @@ class MiniReranker(BatchedReranker):
         looks = self._looks.rows(pixels, lambda keys: self._picture_looks(keys, pixels))
         places = self._places.rows(pixels, lambda keys: self._in_head_space([looks[key] for key in keys], keys))
         seen = _Seen(texts, looks, places)
-        # A query stands in all of its pairs: what is asked of pictures is found once.
-        asked = {id(query): self._asked(seen, query) for query, _ in payloads}
-        scores = [self._score(seen, query, document, asked[id(query)]) for query, document in payloads]
+        # A query stands in all of its pairs: its vector, and what it asks of pictures, are found once.
+        queries = {id(query): query for query, _ in payloads}
+        vectors = {place: seen.vector(query) for place, query in queries.items()}
+        asked = {place: self._asked(seen, query) for place, query in queries.items()}
+        scores = [
+            float(vectors[id(query)] @ seen.vector(document)) + self._beyond(seen, query, document, asked[id(query)])
+            for query, document in payloads
+        ]
         return np.array(scores, dtype=np.float32)
 
     def _make_side(self, content: Content, stamps: tuple[Stamp, ...]) -> _Side:
@@ -182,8 +188,9 @@ class MiniReranker(BatchedReranker):
         batches = cut_batches(range(len(keys)), [1] * len(keys), _PICTURES_AT_ONCE)
         return _by_key(keys, batches, self._look.pictures, [pictures[key] for key in keys])
 
-    def _score(self, seen: _Seen, query: _Side, document: _Side, asked: FloatArray | None) -> float:
-        score = float(seen.vector(query) @ seen.vector(document))
+    def _beyond(self, seen: _Seen, query: _Side, document: _Side, asked: FloatArray | None) -> float:
+        """What is added to the cosine: shared words, and the trained head."""
+        score = 0.0
         if query.texts and document.texts:
             score += WORDS_WEIGHT * lexical_score(query.words, document.words, self._piece_weights)
         if asked is not None and document.pictures:
@@ -235,9 +242,8 @@ class _Seen:
         """The vector that the `mini` encoder gives, (384,), L2-normalised; zero for an empty document."""
         parts = [self.text(side)] if side.texts else []
         if side.pictures:
-            dim = next(iter(self.texts.values())).shape[0] if self.texts else 384
-            parts.append(_unit(self.pictures(side)[:, -dim:].astype(np.float64).sum(axis=0)))
-        return _unit(sum(parts)) if parts else np.zeros(384, dtype=np.float32)
+            parts.append(_unit(self.pictures(side)[:, -_DIM:].astype(np.float64).sum(axis=0)))
+        return _unit(sum(parts)) if parts else np.zeros(_DIM, dtype=np.float32)
 
 
 def _stamps(content: Content) -> tuple[Stamp, ...]:

@@ -86,7 +86,7 @@ class LamraListwiseReranker(MllmReranker):
 
     def logits(self, query: Content, candidates: Sequence[Content]) -> list[float]:
         """The logit of each candidate's number."""
-        tokens = self._tokens(self.list_prompt(query, candidates))
+        tokens = self.tokens(self.list_prompt(query, candidates))
         return [float(each) for each in self.answer_logits(tokens)[: len(candidates)]]
 
 

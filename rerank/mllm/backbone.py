@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,7 @@ class Backbone(ABC):
             self._last = text, numbers
         return numbers
 
-    @property
+    @cached_property
     def may_share(self) -> bool:
         """Whether beginnings may be read apart from what follows: not where attention ends at a window."""
         config = self.model.config.get_text_config()

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Head", "Memory", "MllmReranker"]
 
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 Head = Callable[["torch.Tensor"], "torch.Tensor"]
 
 _CPU_BUDGET: Final = 1024
 _GPU_BUDGET: Final = 16384
 # Visual tokens that are seen at once; on a CPU few, so that what is between two layers stays in its cache.
-_CPU_SEEN: Final = 256
+_CPU_SEEN: Final = 512
 # A row that stands behind a kept beginning costs memory for it: this many of its tokens count as one.
 _KEPT_PER_TOKEN: Final = 8
 _LEAST_FOR_THREADS: Final = 4
@@ -65,6 +68,14 @@ class Memory:
     def of(cls, device: str) -> Memory:
         """What is usual on a device."""
         return cls() if device == "cpu" else cls(seen=2048 * _MIB, pasts=4096 * _MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class _Illustrated:
+    """A prompt and its prepared pictures, before its tokens are numbered."""
+
+    prompt: Prompt
+    pictures: list[Picture]
 
 
 class MllmReranker(BatchedReranker):
@@ -131,8 +142,7 @@ class MllmReranker(BatchedReranker):
             MediaError: a picture cannot be used.
             InputError: the pair is too long, or holds the mark of a picture in its text.
         """
-        tokens = self._tokens(self.prompt(pair))
-        return Prepared(tokens, cost=len(tokens))
+        return self._numbered(self._illustrated(self.prompt(pair)))
 
     def sent(self, pair: Pair) -> Sent:
         """What the model reads of a pair, for people.
@@ -141,7 +151,7 @@ class MllmReranker(BatchedReranker):
             MmseekError: as in `prepare`.
         """
         prompt = self.prompt(pair)
-        tokens = self._tokens(prompt)
+        tokens = self.tokens(prompt)
         return Sent(
             prompt=prompt.text(self.backbone.picture_text),
             picture_tokens=tuple(picture.tokens for picture in tokens.pictures),
@@ -149,11 +159,16 @@ class MllmReranker(BatchedReranker):
         )
 
     def prepare_all(self, pairs: Sequence[Pair]) -> Iterable[Prepared | MmseekError]:
-        """In threads, for pictures are decoded outside of Python; the first alone: then the query's is there."""
+        """Pictures in threads, for they are decoded outside of Python; the first alone: then the query's is there.
+
+        Tokens come after them and not in the threads, which would wait for each other: numbering is Python's own work.
+        """
         if len(pairs) < _LEAST_FOR_THREADS or not any(pair.document.images for pair in pairs):
             return super().prepare_all(pairs)
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="pairs") as pool:
-            return [self._prepared(pairs[0]), *pool.map(self._prepared, pairs[1:])]
+            illustrate = partial(_tried, lambda pair: self._illustrated(self.prompt(pair)))
+            illustrated = [illustrate(pairs[0]), *pool.map(illustrate, pairs[1:])]
+        return [each if isinstance(each, MmseekError) else _tried(self._numbered, each) for each in illustrated]
 
     def plan(self, prepared: Mapping[int, Prepared]) -> Mapping[int, Prepared]:
         """Mark the beginnings that are worth a pass of their own; what follows them is what a pair then costs."""
@@ -263,9 +278,21 @@ class MllmReranker(BatchedReranker):
                 self._seen.put(picture.key, result, result.bytes)
         return seen
 
-    def _tokens(self, prompt: Prompt) -> Tokens:
-        pictures = [self._picture(image) for image in prompt.images]
-        return numbered(prompt, pictures, self.backbone, self.fit)
+    def tokens(self, prompt: Prompt) -> Tokens:
+        """A prompt with its pictures, ready for the model.
+
+        Raises:
+            MmseekError: as in `prepare`.
+        """
+        tokens: Tokens = self._numbered(self._illustrated(prompt)).payload
+        return tokens
+
+    def _illustrated(self, prompt: Prompt) -> _Illustrated:
+        return _Illustrated(prompt, [self._picture(image) for image in prompt.images])
+
+    def _numbered(self, illustrated: _Illustrated) -> Prepared:
+        tokens = numbered(illustrated.prompt, illustrated.pictures, self.backbone, self.fit)
+        return Prepared(tokens, cost=len(tokens))
 
     def _picture(self, image: Image) -> Picture:
         """A prepared picture; one that was seen before is not decoded again."""
@@ -278,6 +305,14 @@ class MllmReranker(BatchedReranker):
             prepared = self.backbone.prepare(open_image(image, limits=self._limits), image, key)
             self._pixels.put(key, prepared, _size(prepared))
         return prepared
+
+
+def _tried(step: Callable[[Given], Made], given: Given) -> Made | MmseekError:
+    """What a step makes, or what it fails with."""
+    try:
+        return step(given)
+    except MmseekError as error:
+        return error
 
 
 def _seen_before(key: bytes, seen: Seen) -> Picture:

@@ -84,7 +84,7 @@ class QwenBackbone(Backbone):
         values = torch.from_numpy(np.concatenate([picture.pixels for picture in pictures])).to(self.device)
         mean = torch.tensor(self._mean, device=self.device).view(1, 3, 1)
         std = torch.tensor(self._std, device=self.device).view(1, 3, 1)
-        pixels = (values.float() * (1 / 255) - mean) / std
+        pixels = values.float().mul_(1 / 255).sub_(mean).div_(std)
         grids = [(1, height * self._merge, width * self._merge) for height, width in (p.grid for p in pictures)]
         out = self.body.get_image_features(
             pixels.reshape(len(pixels), -1).to(self.model.dtype),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmseek._types import Content, EncodeRequest, EncoderIdentity, Role
+from mmseek._types import Content, EncodeRequest, EncoderIdentity, Role, Sent
 from mmseek.embed.batching import Budget
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
@@ -123,6 +123,12 @@ class ColPaliRecipe:
         for picture in pictures:
             key.update(picture.tobytes())
         return [Unit(_KIND, _Sequence(tokens, pictures), cost=len(tokens), key=key.digest())]
+
+    def reads(self, request: EncodeRequest) -> Sent:
+        """The prompt, and how many tokens there are; every picture has as many as another."""
+        (unit,) = self.prepare(request)
+        visual = (self._visual,) * len(request.content.images)
+        return Sent(render(request.content, request.role), visual, len(unit.payload.tokens))
 
     def forward(self, kind: str, payloads: Sequence[_Sequence]) -> Sequence[FloatArray]:
         """Vectors (tokens, dim) of each payload, float32, L2-normalised."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from mmseek._types import EncodeRequest, EncoderIdentity
+from mmseek._types import EncodeRequest, EncoderIdentity, Sent
 from mmseek.embed.batching import Budget
 from mmseek.embed.biqwen2 import MAX_TOKENS, MODELS, BiQwen2Encoder, pixel_range
 from mmseek.embed.engine import EngineOptions, Unit
@@ -48,6 +48,13 @@ class ColQwen2Recipe:
     def prepare(self, request: EncodeRequest) -> Sequence[Unit]:
         """One unit: the whole content."""
         return self.backbone.prepare(request)
+
+    def reads(self, request: EncodeRequest) -> Sent:
+        """The prompt, and how many tokens there are."""
+        (unit,) = self.prepare(request)
+        grids = [picture.grid for picture in unit.payload.pictures]
+        visual = tuple(height * width for height, width in grids)
+        return Sent(self.backbone.prompt(request), visual, len(unit.payload.tokens))
 
     def forward(self, kind: str, payloads: Sequence[Any]) -> Sequence[FloatArray]:
         """Vectors (tokens, dim) of each payload, float32, L2-normalised."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Role
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Role, Sent
 from mmseek.embed.base import TasksWrittenOut, placed
 from mmseek.embed.engine import Engine, EngineOptions, Recipe
 from mmseek.embed.instructions import resolve_instruction
+from mmseek.protocols import Reading
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -50,6 +51,16 @@ class EngineTokenEncoder:
     def stream_tokens(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
         """Encode any number of requests in bounded memory: one outcome each, in input order; a bad one fails alone."""
         return self._engine.stream(requests)
+
+    def reads(self, request: EncodeRequest) -> Sent:
+        """What the model reads; of a family that does not tell, the text alone.
+
+        Raises:
+            MmseekError: the content cannot be encoded.
+        """
+        if isinstance(self.recipe, Reading):
+            return self.recipe.reads(request)
+        return Sent(request.content.text)
 
     def _encode(self, contents: Sequence[Content], role: Role, instruction: str | None) -> list[FloatArray]:
         found = []

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 
-from mmseek._types import Content, Encoded, EncodeRequest, Pair, RerankerIdentity, Scored
+from mmseek._types import Content, Encoded, EncodeRequest, Pair, RerankerIdentity, Scored, Sent
 from mmseek.errors import EncodeError, SpecError
 from mmseek.models.maxsim import maxsim
 from mmseek.models.spec import Spec
+from mmseek.protocols import Reading
 from mmseek.rerank.base import placed
 
 if TYPE_CHECKING:
@@ -76,6 +77,26 @@ class LateInteractionReranker:
             known.update(zip(new, outcomes, strict=False))
             for pair, document in zip(window, outcomes, strict=True):
                 yield _scored(known[_query(pair)], document)
+
+    def sent(self, pair: Pair) -> Sent:
+        """What the encoder reads of the query and, on the next line, of the document: each by itself.
+
+        Raises:
+            MmseekError: one of them cannot be encoded.
+        """
+        requests = _query(pair), EncodeRequest(pair.document)
+        if isinstance(self._encoder, Reading):
+            return _both(*map(self._encoder.reads, requests))
+        return _both(*(Sent(request.content.text) for request in requests))
+
+
+def _both(query: Sent, document: Sent) -> Sent:
+    known = query.tokens is not None and document.tokens is not None
+    return Sent(
+        prompt=f"{query.prompt}\n{document.prompt}",
+        picture_tokens=(*query.picture_tokens, *document.picture_tokens),
+        tokens=(query.tokens or 0) + (document.tokens or 0) if known else None,
+    )
 
 
 def _query(pair: Pair) -> EncodeRequest:

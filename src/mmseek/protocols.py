@@ -123,6 +123,19 @@ class Explaining(Protocol):
 
 
 @runtime_checkable
+class Reading(Protocol):
+    """An encoder, or a family's recipe, that tells what its model reads of a content."""
+
+    def reads(self, request: EncodeRequest) -> Sent:
+        """Prompt and sizes.
+
+        Raises:
+            MmseekError: the content cannot be encoded.
+        """
+        ...
+
+
+@runtime_checkable
 class VectorIndex(Protocol):
     """Nearest neighbours by inner product over rows that carry int64 numbers. Derived: always rebuildable."""
 

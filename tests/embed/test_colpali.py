@@ -142,6 +142,14 @@ def test_equal_to_plain_transformers(encoder: EngineTokenEncoder, folder: Path) 
     assert encoder.identity.dim == found[0].shape[1] == DIM
 
 
+def test_what_it_reads_has_a_vector_a_token(encoder: EngineTokenEncoder) -> None:
+    for request, vectors in zip(REQUESTS, tokens(encoder, REQUESTS), strict=True):
+        read = encoder.reads(request)
+        assert read.prompt == render(request.content, request.role)
+        assert read.tokens == len(vectors)
+        assert read.picture_tokens == ((SIDE // PATCH) ** 2,) * len(request.content.images)
+
+
 def test_batches_change_nothing(encoder: EngineTokenEncoder) -> None:
     single = [tokens(encoder, [request])[0] for request in REQUESTS]
     order = [3, 0, 4, 1, 2, 0]

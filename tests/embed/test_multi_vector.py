@@ -180,6 +180,15 @@ def test_equal_to_plain_transformers(encoder: EngineTokenEncoder, colqwen2: Path
     assert len(found[3]) == len(byte_tokenizer().encode(PAGE).ids) - 1 + 12
 
 
+def test_what_it_reads_has_a_vector_a_token(encoder: EngineTokenEncoder) -> None:
+    for request, vectors in zip(REQUESTS, tokens(encoder, REQUESTS), strict=True):
+        read = encoder.reads(request)
+        assert read.prompt == render(request.content, request.role)
+        assert read.tokens == len(vectors)
+        assert len(read.picture_tokens) == len(request.content.images)
+    assert encoder.reads(REQUESTS[2]).picture_tokens == (6,)  # 84 x 56 pixels of 28 x 28 a token
+
+
 def test_batches_change_nothing(encoder: EngineTokenEncoder) -> None:
     single = [tokens(encoder, [request])[0] for request in REQUESTS]
     close(tokens(encoder, REQUESTS), single)

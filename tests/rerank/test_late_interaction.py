@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import mmseek
-from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair, Sent
 from mmseek.errors import EncodeError, SpecError
+from mmseek.protocols import Explaining
 from mmseek.rerank import load_reranker
 from mmseek.rerank.late_interaction import LateInteractionReranker
 
@@ -107,6 +108,22 @@ def test_each_pair_has_its_own_query() -> None:
     pairs = [Pair(Content.of(f"q{n}"), Content.of(f"d{n}")) for n in range(200)]
     scores = [scored.score for scored in LateInteractionReranker(WordVectors()).stream(pairs)]
     np.testing.assert_allclose(scores, [plain(f"q{n}", f"d{n}") for n in range(200)], atol=1e-5)
+
+
+def test_what_was_sent_is_the_two_texts_where_the_encoder_does_not_tell() -> None:
+    reranker = LateInteractionReranker(WordVectors())
+    assert isinstance(reranker, Explaining)
+    assert reranker.sent(Pair(Content.of("a red boat"), Content.of("the sea"))) == Sent("a red boat\nthe sea")
+
+
+def test_what_was_sent_is_what_the_encoder_tells_of_each() -> None:
+    class Telling(WordVectors):
+        def reads(self, request: EncodeRequest) -> Sent:
+            told = f"{request.role}: {request.content.text} ({request.instruction})"
+            return Sent(told, (3,), len(request.content.text.split()))
+
+    sent = LateInteractionReranker(Telling()).sent(Pair(Content.of("a red boat"), Content.of("the sea"), "find it"))
+    assert sent == Sent("query: a red boat (find it)\ndocument: the sea (None)", (3, 3), 5)
 
 
 def test_identity() -> None:

@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
+# `make test CONSTRAINTS=` takes the newest version of everything.
+CONSTRAINTS ?= --constraint constraints.txt
 
-.PHONY: demo test check lint bench docs clean help
+.PHONY: demo test check lint lock bench docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## Show what there is
@@ -14,12 +16,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[mini]'
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[mini]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## Index the shipped corpus, search it with text and pictures, write demo.html
@@ -41,6 +43,13 @@ bench: $(VENV)/.dev  ## Measure speed side by side with what a user would pick i
 
 docs: $(VENV)/.dev  ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+lock:  ## Take the newest versions of all dependencies, test with them, then commit constraints.txt
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet --editable '.[dev]'
+	sed -n '/^#/p' constraints.txt > $(VENV)/lock.txt
+	$(VENV)/lock/bin/pip freeze --exclude-editable >> $(VENV)/lock.txt
+	mv $(VENV)/lock.txt constraints.txt && rm -rf $(VENV)/lock
 
 clean:  ## Remove what the commands above made
 	rm -rf $(VENV) build dist site demo_corpus demo_collection demo.html *.egg-info

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from mmseek._network import is_loopback
 from mmseek.cli.models import _PARTS
-from mmseek.cli.serve import is_loopback
 from mmseek.embed import FAMILIES
 from mmseek.testing import FakeEncoder
 

@@ -15,7 +15,7 @@ import pytest
 from mmseek import Content, Document, Image, Query, Text
 from mmseek.errors import ConfigError, EndpointError, InputError
 from mmseek.pipeline import Reranking, Retriever
-from mmseek.pipeline.asking import Answer, Found, Piece, answer, stream_answer
+from mmseek.pipeline.asking import Answer, Asking, Found, Piece, answer, stream_answer
 from mmseek.pipeline.chat import Chat, read_key
 from mmseek.pipeline.context import Budget
 from mmseek.protocols import Collection
@@ -94,7 +94,7 @@ def test_large_pictures_are_made_smaller(
     retriever = Retriever(encoder, collection)
     retriever.add([Document("l", Content((large, Text("large"))))])
 
-    answer(retriever, ask("large"), chat, budget=Budget(side=300))
+    answer(retriever, ask("large"), chat, Asking(budget=Budget(side=300)))
 
     data = fake_chat.parts[1]["image_url"]["url"].split(",")[1]
     assert PIL.Image.open(io.BytesIO(base64.b64decode(data))).size == (300, 100)
@@ -105,7 +105,7 @@ def test_the_budget_is_kept(collection: Collection, encoder: FakeEncoder, chat: 
     small = Image.from_pil(PIL.Image.new("RGB", (4, 4)))
     retriever.add([Document(f"d{n}", Content((small, Text(f"tide {n} " + "word " * 100)))) for n in range(6)])
 
-    found = answer(retriever, ask("tide", k=6), chat, budget=Budget(chars=1200, pictures=4))
+    found = answer(retriever, ask("tide", k=6), chat, Asking(budget=Budget(chars=1200, pictures=4)))
 
     assert sum(len(source.text) for source in found.sources) <= 1200
     assert [len(source.pictures) for source in found.sources] == [1, 1, 1, 1]
@@ -154,7 +154,7 @@ def test_what_documents_say_is_fenced_as_data(
 
 
 def test_nothing_above_the_threshold_is_not_in_the_corpus(retriever: Retriever, chat: Chat, fake_chat: Any) -> None:
-    found = answer(retriever, ask("bike"), chat, reranking=Reranking(threshold=1e9))
+    found = answer(retriever, ask("bike"), chat, Asking(reranking=Reranking(threshold=1e9)))
 
     assert (found.text, found.found, found.sources, found.below) == ("not in the corpus", False, (), 1)
     assert answer(retriever, ask("zeppelin"), chat).text == "not in the corpus"
@@ -179,13 +179,13 @@ def test_citations_that_lead_nowhere_are_told(retriever: Retriever, chat: Chat, 
 def test_the_model_writes_the_query_anew(retriever: Retriever, chat: Chat, fake_chat: Any) -> None:
     fake_chat.answers = ['"harbour\nmaster bike"', "Red [1]."]
 
-    found = answer(retriever, ask("what did he ride?"), chat, requery=True)
+    found = answer(retriever, ask("what did he ride?"), chat, Asking(requery=True))
 
     assert (found.searched, found.text) == ("harbour master bike", "Red [1].")
     assert found.sources[0].hit.id == "r.pdf#3"
     assert fake_chat.text.endswith("Question: what did he ride?")
     fake_chat.answers = ["  ", "Red [1]."]
-    assert answer(retriever, ask("bike"), chat, requery=True).searched == "bike"
+    assert answer(retriever, ask("bike"), chat, Asking(requery=True)).searched == "bike"
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -49,9 +49,10 @@ def fake_chat() -> Iterator[FakeChat]:
         def do_POST(self) -> None:
             chat.paths.append(self.path)
             chat.keys.append(self.headers.get("authorization"))
-            chat.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            chat.bodies.append(body)
             answer = chat.answers.pop(0) if len(chat.answers) > 1 else chat.answers[0]
-            answer = answer(chat.bodies[-1]) if callable(answer) else answer
+            answer = answer(body) if callable(answer) else answer
             if isinstance(answer, int):
                 key = (chat.keys[-1] or "").removeprefix("Bearer ")
                 self._send(answer, "application/json", json.dumps({"error": {"message": f"no, {key}\nnot now"}}))

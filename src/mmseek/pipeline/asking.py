@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from mmseek._types import Content, Hit, Query, Text
 from mmseek.config import settings
@@ -16,7 +16,7 @@ from mmseek.media import MediaLimits
 from mmseek.pipeline.chat import Chat, Message
 from mmseek.pipeline.context import NOT_FOUND, Budget, Source, messages_for, pack, picture_part
 from mmseek.pipeline.reranking import Reranking
-from mmseek.pipeline.retriever import Retriever
+from mmseek.pipeline.retriever import Retriever, SearchResult
 
 __all__ = [
     "CITED",
@@ -181,7 +181,14 @@ async def astream_answer(
     yield conclude("".join(pieces), found, (time.perf_counter() - began) * 1000)
 
 
-def find(retriever: Retriever, query: Query, how: Asking) -> Found:
+class Searches(Protocol):
+    """What can be searched as a retriever is."""
+
+    def search(self, query: Query, *, rerank: bool, reranking: Reranking | None) -> SearchResult:
+        """The hits, best first."""
+
+
+def find(retriever: Retriever | Searches, query: Query, how: Asking) -> Found:
     """Search, and pack what is found into the budget.
 
     Raises:

@@ -122,13 +122,12 @@ class RagReport:
         found = []
         for row, scores in zip(self.rows, self.scores, strict=True):
             record = self.records.get(row.id)
-            said = {"answer": None, "hits": [], "cited": []}
-            if record is not None:
-                said = {
-                    "answer": record.answer,
-                    "hits": [hit.id for hit in record.hits],
-                    "cited": list(record.cited),
-                }
+            hits = () if record is None else record.hits
+            said = {
+                "answer": None if record is None else record.answer,
+                "hits": [hit.id for hit in hits],
+                "cited": [] if record is None else list(record.cited),
+            }
             found.append({"id": row.id, "right": list(row.answers), **said, "scores": dict(scores)})
         return found
 

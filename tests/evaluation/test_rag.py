@@ -194,10 +194,13 @@ def test_candidates_and_filters_keep_the_search_to_a_document(
     file = tmp_path / "some.jsonl"
     row = {"question": "boat1", "answers": ["red"], "relevant": ["boats.pdf"]}
     wrong = {**row, "id": "b", "candidates": ["boats.pdf#2"]}
-    file.write_text("".join(json.dumps(each) + "\n" for each in (row, wrong, {**row, "id": "c", "filter": "page = 3"})))
+    file.write_text(
+        "".join(json.dumps(each) + "\n" for each in (row, wrong, {**row, "id": "c", "filter": "page == 3"}))
+    )
 
     report = evaluate_rag(load_rag(file), retriever, perfect, LEXICAL)
 
+    assert not report.failed
     assert [each["recall@2"] for each in report.scores] == [1.0, 0.0, 0.0]
     found = report.overall.retrieval[2]
     assert (found.given, found.right, found.met, found.wanted) == (1, 1, 1, 3)

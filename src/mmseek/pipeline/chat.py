@@ -81,7 +81,7 @@ class Chat:
 
         with httpx.Client(timeout=self.timeout, follow_redirects=False) as client:
             try:
-                response = tenacity.Retrying(**self._retrying())(self._begun, client, messages)
+                response: httpx.Response = tenacity.Retrying(**self._retrying())(self._begun, client, messages)
             except PassingFailure as failure:
                 raise failure.error from failure.__cause__
             try:
@@ -109,7 +109,9 @@ class Chat:
 
         async with httpx.AsyncClient(timeout=self.timeout, follow_redirects=False) as client:
             try:
-                response = await tenacity.AsyncRetrying(**self._retrying())(self._abegun, client, messages)
+                response: httpx.Response = await tenacity.AsyncRetrying(**self._retrying())(
+                    self._abegun, client, messages
+                )
             except PassingFailure as failure:
                 raise failure.error from failure.__cause__
             try:

@@ -9,21 +9,18 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
+import tenacity
+
 from mmseek import errors
 from mmseek._network import PASSING, retry_after
 from mmseek._types import Content, Document, Hit, Image, Query
 from mmseek.api.rag.reranking import rerank_loaded
-from mmseek.errors import ConfigError, InputError, ItemError, MissingExtra, MmseekError, UrlRefused
+from mmseek.errors import ConfigError, InputError, ItemError, MmseekError, UrlRefused
 from mmseek.items import item_to_json, parse_item
 from mmseek.media import MediaLimits, read_bytes
 from mmseek.pipeline.reranking import Reranking, as_stages
 from mmseek.protocols import Reranker
-
-try:
-    import httpx
-    import tenacity
-except ImportError as error:
-    raise MissingExtra("searching a service", "rag") from error
 
 __all__ = ["RemoteSource", "ServiceError", "ServiceUnavailable"]
 

@@ -160,6 +160,16 @@ class AskAnswer(BaseModel):
     took_ms: float
 
 
+class AskOffer(BaseModel):
+    """Whether there is a chat endpoint; if so, its model and the most that a request may ask for."""
+
+    available: bool
+    model: str | None = None
+    max_tokens: int | None = None
+    context_chars: int | None = None
+    pictures: int | None = None
+
+
 class FailureAnswer(BaseModel):
     """A document that was not stored: its place in the request, counted from 0, and why."""
 

@@ -5,14 +5,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from mmseek.api.server.answering import Answering, AnsweringDep
 from mmseek.api.server.choosing import chosen_reranking
 from mmseek.api.server.reading import read_query
-from mmseek.api.server.schemas import AskAnswer, AskBody, ErrorAnswer, SearchBody
+from mmseek.api.server.schemas import AskAnswer, AskBody, AskOffer, ErrorAnswer, SearchBody
 from mmseek.api.server.service import Service, ServiceDep
 from mmseek.api.server.showing import picture_address
 from mmseek.api.server.waiting import EventStream, ServerEvent, for_client
@@ -44,6 +44,21 @@ class _Question:
     query: Query
     chat: Chat
     how: Asking
+
+
+@router.get("/v1/ask", response_model=AskOffer)
+async def offer(request: Request) -> AskOffer:
+    """Whether questions are answered here, by which model, and how much a request may ask for."""
+    answering: Answering | None = getattr(request.app.state, "answering", None)
+    if answering is None:
+        return AskOffer(available=False)
+    return AskOffer(
+        available=True,
+        model=answering.chat.model,
+        max_tokens=answering.chat.max_tokens,
+        context_chars=answering.budget.chars,
+        pictures=answering.budget.pictures,
+    )
 
 
 @router.post("/v1/ask", response_model=AskAnswer, responses={200: _STREAM})

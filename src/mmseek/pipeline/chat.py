@@ -81,7 +81,8 @@ class Chat:
 
         with httpx.Client(timeout=self.timeout, follow_redirects=False) as client:
             try:
-                response: httpx.Response = tenacity.Retrying(**self._retrying())(self._begun, client, messages)
+                again = tenacity.Retrying(**self._retrying())
+                response: httpx.Response = again(self._begun, client, messages)
             except PassingFailure as failure:
                 raise failure.error from failure.__cause__
             try:

@@ -147,6 +147,19 @@ def test_without_an_endpoint_it_is_not_offered(client):
     refused = client.post("/v1/ask", json=BIKE)
     assert (refused.status_code, refused.json()["error"]["code"]) == (501, "not_offered")
     assert "--llm-url" in refused.json()["error"]["message"]
+    assert client.get("/v1/ask").json()["available"] is False
+
+
+def test_what_is_offered_is_told_without_the_address(filled, fake_chat):
+    with TestClient(create_app(filled, answering=Answering(Chat(fake_chat.url, "qwen", "sk-secret")))) as client:
+        offered = client.get("/v1/ask")
+    assert offered.json() == {
+        "available": True,
+        "model": "qwen",
+        "max_tokens": 1024,
+        "context_chars": 12_000,
+        "pictures": 6,
+    }
 
 
 def test_a_key_of_scope_read_is_enough(filled, fake_chat):

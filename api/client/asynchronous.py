@@ -96,10 +96,7 @@ class AsyncClient:
     ) -> AsyncIterator[AskEvent]:
         """The same as it comes: `AskedSources`, then `AnswerText`s, then the whole `AskAnswer`.
 
-        Closing it ends the work.
-
-        Args:
-            question, image, options: as of `ask`.
+        Closing it ends the work. What is given is as of `ask`.
         """
         call = calls.ask(self._url, question, image, options, timeout=self._timeout, stream=True)
         answer = await self._send(call, stream=True)

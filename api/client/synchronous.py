@@ -94,10 +94,7 @@ class Client:
     ) -> Iterator[AskEvent]:
         """The same as it comes: `AskedSources`, then `AnswerText`s, then the whole `AskAnswer`.
 
-        Closing it ends the work.
-
-        Args:
-            question, image, options: as of `ask`.
+        Closing it ends the work. What is given is as of `ask`.
         """
         call = calls.ask(self._url, question, image, options, timeout=self._timeout, stream=True)
         answer = self._send(call, stream=True)

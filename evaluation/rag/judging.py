@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from mmseek.pipeline.chat import Chat, Message
 from mmseek.pipeline.context import NOT_FOUND
 
-__all__ = ["GRADES", "Judge", "grade_in", "judging"]
+__all__ = ["GRADES", "Judge", "fenced", "grade_in", "judging", "references_of"]
 
 GRADES: Final = (1, 5)
 _NO_ANSWER: Final = f"(The documents do not answer it. To say so, as in {NOT_FOUND!r}, is right.)"
@@ -50,14 +50,22 @@ class Judge:
 
 def judging(question: str, right: Sequence[str], answer: str) -> list[Message]:
     """What a judge is sent."""
+    return fenced(_RUBRIC, {"QUESTION": question, "REFERENCE ANSWERS": references_of(right), "ANSWER": answer})
+
+
+def fenced(rules: str, parts: Mapping[str, str]) -> list[Message]:
+    """Rules with a new mark in the place of `{mark}`, then each part between lines that carry it."""
     mark = secrets.token_hex(8)
-    references = "\n".join(right) if right else _NO_ANSWER
-    parts = {"QUESTION": question, "REFERENCE ANSWERS": references, "ANSWER": answer}
-    fenced = [f"BEGIN {name} {mark}\n{text}\nEND {name} {mark}" for name, text in parts.items()]
+    texts = [f"BEGIN {name} {mark}\n{text}\nEND {name} {mark}" for name, text in parts.items()]
     return [
-        {"role": "system", "content": _RUBRIC.format(mark=mark)},
-        {"role": "user", "content": [{"type": "text", "text": each} for each in fenced]},
+        {"role": "system", "content": rules.format(mark=mark)},
+        {"role": "user", "content": [{"type": "text", "text": each} for each in texts]},
     ]
+
+
+def references_of(right: Sequence[str]) -> str:
+    """The right answers, one a line, or that there is none."""
+    return "\n".join(right) if right else _NO_ANSWER
 
 
 def grade_in(said: str) -> int | None:

@@ -128,7 +128,15 @@ class RagReport:
                 "hits": [hit.id for hit in hits],
                 "cited": [] if record is None else list(record.cited),
             }
-            found.append({"id": row.id, "right": list(row.answers), **said, "scores": dict(scores)})
+            found.append(
+                {
+                    "id": row.id,
+                    "question": row.question.text,
+                    "right": list(row.answers),
+                    **said,
+                    "scores": dict(scores),
+                }
+            )
         return found
 
 

@@ -14,6 +14,11 @@ from mmseek.testing import FakeEncoder
 Cli = Callable[..., Any]
 
 
+def part(body: dict[str, Any], place: int) -> str:
+    """A part of what a judge is sent."""
+    return str(body["messages"][1]["content"][place]["text"])
+
+
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
     """Two questions, and the corpus beside them."""
@@ -49,6 +54,11 @@ def test_answers_are_scored_and_written(cli: Cli, questions: Path, fake: FakeEnc
     assert "| all | f1 | 0.500 |" in (folder / "a.md").read_text()
     compared = cli("eval", "--compare", folder / "a.json", folder / "a.json", "--json").document
     assert compared["metrics"]["f1"]["gain"][0] == 0.0
+    files = ("--compare", folder / "a.json", folder / "b.json", "--judge-url", fake_chat.url, "--judge-model", "j")
+    (folder / "b.json").write_text((folder / "a.json").read_text().replace('"green [1]"', '"blue"'))
+    fake_chat.answers = [lambda body: f"VERDICT: {1 if 'blue' in part(body, 2) else 2}"]
+    assert cli("eval", *files, "--json").document["judge"]["b"] == 1
+    assert "B is preferred on 1, A on 0, neither on 1" in cli("eval", *files).out
 
 
 def test_a_collection_and_a_judge(cli: Cli, questions: Path, fake: FakeEncoder, fake_chat: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mmseek.evaluation import compare, read_side
 from mmseek.evaluation.rag import Judge, RagData, RagSetup, Relevant, evaluate_rag, load_rag
 from mmseek.evaluation.rag.judging import grade_in
 from mmseek.evaluation.rag.markdown import rag_markdown
+from mmseek.evaluation.rag.preferring import Answered, prefer, read_answers, verdict_in
 from mmseek.evaluation.rag.scoring import MMSEARCH
 from mmseek.evaluation.rag.texts import bleu_1, exact_match, normalised, requery_score, rouge_l, token_f1
 from mmseek.index import open_collection
@@ -428,3 +429,59 @@ def test_measures_are_shares_and_agree_with_the_plain_way(said: list[str], right
     assert rouge_l(said[:6], right[:6]) == pytest.approx(expected)
     if said:
         assert rouge_l(said, said) == bleu_1(said, said) == 1.0
+
+
+def runs(*pairs: tuple[str, str]) -> list[dict[str, Answered]]:
+    """Two runs of as many questions."""
+    return [{f"q{n}": Answered("which?", ("red",), pair[side]) for n, pair in enumerate(pairs)} for side in (0, 1)]
+
+
+def compared(body: dict[str, Any]) -> tuple[str, str]:
+    texts = [part["text"].splitlines()[1] for part in body["messages"][1]["content"]]
+    return texts[2], texts[3]
+
+
+def test_a_judge_between_two_runs_is_asked_in_both_orders(fake_chat: Any) -> None:
+    def fair(body: dict[str, Any]) -> str:
+        one, two = compared(body)
+        return "So.\nVERDICT: " + ("SAME" if (one == "red") == (two == "red") else "1" if one == "red" else "2")
+
+    first, second = runs(("red", "blue"), ("red", "blue"), ("blue", "red"), ("green", "blue"), ("red", " red "))
+    fake_chat.answers = [fair]
+    found = prefer(Chat(fake_chat.url, "j"), first, second)
+    assert (found.a, found.b, found.alike, found.by_place, found.unread) == (2, 1, 2, 0, 0)
+    assert found.p == 1.0
+    assert len(fake_chat.bodies) == 8, "equal answers need no judge"
+    swapped = prefer(Chat(fake_chat.url, "j"), second, first)
+    assert (swapped.a, swapped.b, swapped.alike) == (1, 2, 2)
+
+    fake_chat.answers = ["I like the first. VERDICT: 1"]
+    by_place = prefer(Chat(fake_chat.url, "j"), first, second)
+    assert (by_place.a, by_place.b, by_place.alike, by_place.by_place) == (0, 0, 5, 4)
+    fake_chat.answers = ["No idea."]
+    assert prefer(Chat(fake_chat.url, "j"), first, second).unread == 4
+
+
+def test_a_sure_preference_has_a_small_p(fake_chat: Any) -> None:
+    fake_chat.answers = [lambda body: f"VERDICT: {1 + compared(body).index('red')}"]
+    found = prefer(Chat(fake_chat.url, "j"), *runs(*[("blue", "red")] * 10))
+    assert (found.a, found.b) == (0, 10)
+    assert found.p == pytest.approx(2 / 2**10)
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [("VERDICT: 2", 2), ("**Verdict:** same", 0), ("VERDICT: 1? No. VERDICT: 2", 2), ("VERDICT: 12", None), ("", None)],
+)
+def test_verdicts_are_read(said: str, verdict: int | None) -> None:
+    assert verdict_in(said) == verdict
+
+
+def test_files_without_answers(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"metrics": {}}')
+    with pytest.raises(InputError, match="no answers to judge"):
+        read_answers(tmp_path / "a.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_answers(tmp_path / "none.json")
+    with pytest.raises(DatasetError, match="no question in common"):
+        prefer(Chat("http://localhost:1/v1", "m"), {"a": Answered("?", (), "")}, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -19,6 +19,7 @@ from mmseek.errors import InputError
 if TYPE_CHECKING:
     from mmseek.cli.output import Output
     from mmseek.evaluation.rag import Judge, RagReport
+    from mmseek.evaluation.rag.preferring import Preferences
     from mmseek.pipeline import Retriever
     from mmseek.pipeline.chat import Chat
 
@@ -50,7 +51,8 @@ MmsearchOption: TypeAlias = Annotated[
     bool, typer.Option("--mmsearch", help="With --rag: measure MMSearch's four parts; asks two times more.")
 ]
 JudgeUrlOption: TypeAlias = Annotated[
-    str | None, typer.Option("--judge-url", metavar="URL", help="With --rag: a chat API that grades the answers too.")
+    str | None,
+    typer.Option("--judge-url", metavar="URL", help="A chat API that grades answers: with --rag, or with --compare."),
 ]
 JudgeModelOption: TypeAlias = Annotated[
     str | None,
@@ -71,6 +73,10 @@ LimitOption: TypeAlias = Annotated[
 ]
 
 
+_JUDGE: Final = "--judge-url URL with --judge-model NAME"
+_GRADE_TOKENS: Final = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A chat endpoint as options name it."""
@@ -78,6 +84,9 @@ class Endpoint:
     url: str | None
     model: str | None
     key_file: Path | None
+
+    def __bool__(self) -> bool:
+        return self.url is not None or self.model is not None
 
     def chat(self, what: str, *, max_tokens: int = 1024) -> Chat:
         """The endpoint; `what` are its two options, for the message.
@@ -123,8 +132,8 @@ def evaluate_answers(out: Output, rag: RagAsked, encoder: str, asked: Asked, fil
         writable_file(rag.answers, "--answers")
     chat = rag.endpoint.chat("--llm-url URL with --model NAME")
     judge: Judge | None = None
-    if rag.judge.url is not None or rag.judge.model is not None:
-        judge = Judge(rag.judge.chat("--judge-url URL with --judge-model NAME", max_tokens=256))
+    if rag.judge:
+        judge = Judge(rag.judge.chat(_JUDGE, max_tokens=_GRADE_TOKENS))
     data = load_rag(rag.path, rag.split, limit=rag.limit)
     if data.read is None and asked.collection is None:
         raise InputError(f"there is no corpus.jsonl beside {data.path}: give --collection, where it is indexed")
@@ -147,6 +156,30 @@ def evaluate_answers(out: Output, rag: RagAsked, encoder: str, asked: Asked, fil
         say(f"note: {problem.reason}")
     if report.failed or failed_corpus:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+def judged_runs(names: tuple[str, str], judge: Endpoint) -> Preferences:
+    """What a judge thinks of the answers in two files of `--output`.
+
+    Raises:
+        InputError: one of them is no such file.
+    """
+    from mmseek.evaluation.rag.preferring import prefer, read_answers
+
+    chat = judge.chat(_JUDGE, max_tokens=_GRADE_TOKENS)
+    first, second = (read_answers(Path(name)) for name in names)
+    with Meter("questions") as meter:
+        return prefer(chat, first, second, on_progress=meter.phase)
+
+
+def show_preferences(out: Output, found: Preferences) -> None:
+    """In a sentence."""
+    out.show(
+        f"judge, asked in both orders: B is preferred on {found.b:,}, A on {found.a:,}, neither on {found.alike:,} "
+        f"(on {found.by_place:,} of these only the place decided); p {found.p:.4f}"
+    )
+    if found.unread:
+        say(f"note: on {count(found.unread, 'question')} the judge gave no verdict that can be read")
 
 
 def _write(report: RagReport, retriever: Retriever, files: Files) -> None:

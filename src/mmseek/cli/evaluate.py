@@ -26,6 +26,8 @@ from mmseek.cli.answers import (
     RequeryOption,
     ThresholdOption,
     evaluate_answers,
+    judged_runs,
+    show_preferences,
 )
 from mmseek.cli.evaluating import (
     Asked,
@@ -162,7 +164,8 @@ def evaluate(
             return
         data = _dataset(dataset, split or "test", form, pool, task)
         if compare is not None:
-            _compare(out, compare, data, asked, Files(output, markdown, html))
+            judge = Endpoint(judge_url, judge_model, judge_key_file)
+            _compare(out, compare, data, asked, Files(output, markdown, html), judge)
             return
         if data is None:
             raise InputError("missing option '--dataset': give the folder of the dataset")
@@ -199,18 +202,24 @@ def _write(report: EvalReport, files: Files) -> None:
         write_page(files.html, (report,), None)
 
 
-def _compare(out: Any, names: tuple[str, str], data: Dataset | None, asked: Asked, files: Files) -> None:
+def _compare(
+    out: Any, names: tuple[str, str], data: Dataset | None, asked: Asked, files: Files, judge: Endpoint
+) -> None:
     from mmseek.evaluation.markdown import comparison_markdown
 
+    preferred = judged_runs(names, judge) if judge else None
     found, reports = measure_both(names, data, asked)
+    document = found.to_json() | ({} if preferred is None else {"judge": preferred.to_json()})
     if files.output is not None:
-        write_json(files.output, found.to_json())
+        write_json(files.output, document)
     if files.markdown is not None:
         write_text(files.markdown, comparison_markdown(found))
     if files.html is not None:
         write_page(files.html, reports, found)
-    out.json(found.to_json())
+    out.json(document)
     show_comparison(out, found)
+    if preferred is not None:
+        show_preferences(out, preferred)
     for warning in dict.fromkeys([*found.warnings, *(each for report in reports for each in report.warnings)]):
         say(f"note: {warning}")
     if any(report.failed_queries or report.failed_corpus for report in reports):

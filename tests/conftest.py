@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import PIL.Image
 import pytest
 
 
@@ -83,6 +85,18 @@ def fake_chat() -> Iterator[FakeChat]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def png() -> Callable[[str], bytes]:
+    """Encoded bytes of a small picture of one colour."""
+
+    def encode(colour: str) -> bytes:
+        buffer = io.BytesIO()
+        PIL.Image.new("RGB", (4, 4), colour).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    return encode
 
 
 @pytest.fixture

@@ -63,14 +63,16 @@ class EventStream(Response):
     Args:
         first: the first event.
         events: those after it, made while they are sent; closed at the end, or when the client hangs up.
+        silence: seconds after which a client is told that it is still waited for.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: ServerEvent, events: AsyncGenerator[ServerEvent, None]) -> None:
+    def __init__(self, first: ServerEvent, events: AsyncGenerator[ServerEvent, None], silence: float = 15.0) -> None:
         # The second header keeps nginx from gathering events until its buffer is full.
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
+        self.silence = silence
         self._first = first
         self._events = events
 
@@ -88,8 +90,22 @@ class EventStream(Response):
 
     async def _pump(self, send: Send) -> None:
         await send(_body(*self._first))
-        async for name, data in self._events:
-            await send(_body(name, data))
+        waiting = asyncio.ensure_future(anext(self._events, None))
+        try:
+            while True:
+                done, _ = await asyncio.wait({waiting}, timeout=self.silence)
+                if not done:
+                    # A comment: proxies take a connection on which nothing is said for one that is dead.
+                    await send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
+                    continue
+                event = waiting.result()
+                if event is None:
+                    return
+                await send(_body(*event))
+                waiting = asyncio.ensure_future(anext(self._events, None))
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _body(name: str, data: Mapping[str, Any]) -> dict[str, Any]:

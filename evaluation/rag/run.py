@@ -107,6 +107,7 @@ def evaluate_rag(
         "documents": info.documents,
         "rerankers": [str(stage.reranker.identity) for stage in retriever.stages],
         "model": chat.model,
+        "max_tokens": chat.max_tokens,
         **setup.to_json(),
         "judge": None if judge is None else judge.chat.model,
     }

@@ -66,9 +66,14 @@ def test_a_collection_and_a_judge(cli: Cli, questions: Path, fake: FakeEncoder, 
     assert cli("index", tmp_path / "corpus.jsonl", "-c", tmp_path / "c").code == 0
     line = ("eval", "--rag", questions, "-c", tmp_path / "c", "--llm-url", fake_chat.url, "--model", "m", "--json")
 
-    found = cli(*line, "-k", 1, "--mmsearch", "--limit", 1, "--judge-url", fake_chat.url, "--judge-model", "j").document
+    sizes = ("--context-chars", 9, "--pictures", 0, "--max-tokens", 7)
+    found = cli(
+        *line, *sizes, "-k", 1, "--mmsearch", "--limit", 1, "--judge-url", fake_chat.url, "--judge-model", "j"
+    ).document
 
     assert found["metrics"]["judge"] == 1.0
+    assert {body["max_tokens"] for body in fake_chat.bodies if body["model"] == "m"} == {7}
+    assert found["setup"]["context_chars"] == 9
     assert {"end_to_end", "rerank", "summarization"} <= set(found["metrics"])
     assert found["n_questions"] == 1
     assert "no MMSearch score" in " ".join(found["warnings"])

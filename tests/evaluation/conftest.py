@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 
 from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity
@@ -71,15 +69,3 @@ def write_dataset(tmp_path: Path) -> WriteDataset:
 @pytest.fixture
 def table_encoder() -> type[TableEncoder]:
     return TableEncoder
-
-
-@pytest.fixture
-def png() -> Callable[[str], bytes]:
-    """Encoded bytes of a small picture of one colour."""
-
-    def encode(colour: str) -> bytes:
-        buffer = io.BytesIO()
-        PIL.Image.new("RGB", (4, 4), colour).save(buffer, format="PNG")
-        return buffer.getvalue()
-
-    return encode

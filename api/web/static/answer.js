@@ -66,6 +66,7 @@ async function* events(body) {
     const blocks = (rest + piece.value).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
+      if (!block.startsWith("event:")) continue; // a comment, by which the server says that it still waits
       const [name, data] = block.split("\n").map((line) => line.slice(line.indexOf(":") + 1).trim());
       yield { name, data: JSON.parse(data) };
     }

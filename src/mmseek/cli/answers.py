@@ -47,6 +47,15 @@ ThresholdOption: TypeAlias = Annotated[
 RequeryOption: TypeAlias = Annotated[
     bool, typer.Option("--requery", help="With --rag: let the model write each question anew for the search.")
 ]
+CharsOption: TypeAlias = Annotated[
+    int, typer.Option("--context-chars", metavar="N", min=0, help="With --rag: characters of documents that are sent.")
+]
+PicturesOption: TypeAlias = Annotated[
+    int, typer.Option("--pictures", metavar="N", min=0, help="With --rag: pictures of documents that are sent.")
+]
+TokensOption: TypeAlias = Annotated[
+    int, typer.Option("--max-tokens", metavar="N", min=1, help="With --rag: how long an answer may be.")
+]
 MmsearchOption: TypeAlias = Annotated[
     bool, typer.Option("--mmsearch", help="With --rag: measure MMSearch's four parts; asks two times more.")
 ]
@@ -117,6 +126,9 @@ class RagAsked:
     mmsearch: bool
     at_once: int
     answers: Path | None
+    context_chars: int
+    pictures: int
+    max_tokens: int
 
 
 def evaluate_answers(out: Output, rag: RagAsked, encoder: str, asked: Asked, files: Files) -> None:
@@ -127,10 +139,11 @@ def evaluate_answers(out: Output, rag: RagAsked, encoder: str, asked: Asked, fil
     """
     from mmseek.evaluation.rag import Judge, RagSetup, evaluate_rag, load_rag
     from mmseek.pipeline.asking import Asking
+    from mmseek.pipeline.context import Budget
 
     if rag.answers is not None:
         writable_file(rag.answers, "--answers")
-    chat = rag.endpoint.chat("--llm-url URL with --model NAME")
+    chat = rag.endpoint.chat("--llm-url URL with --model NAME", max_tokens=rag.max_tokens)
     judge: Judge | None = None
     if rag.judge:
         judge = Judge(rag.judge.chat(_JUDGE, max_tokens=_GRADE_TOKENS))
@@ -144,6 +157,7 @@ def evaluate_answers(out: Output, rag: RagAsked, encoder: str, asked: Asked, fil
             None,
             Asking(
                 reranking=reranking_of(retriever, threshold=rag.threshold, fusion=None, budget=None),
+                budget=Budget(rag.context_chars, rag.pictures),
                 requery=rag.requery,
             ),
             rag.mmsearch,

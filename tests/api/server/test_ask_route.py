@@ -1,5 +1,6 @@
 """`POST /v1/ask`: the same answer as in one process, whole or as events, within the operator's bounds."""
 
+import asyncio
 import base64
 import io
 import json
@@ -16,7 +17,8 @@ from mmseek import Content, Document, Image, Text
 from mmseek.api.server import Answering, ServerLimits, create_app
 from mmseek.api.server.security import KeyRing
 from mmseek.api.server.security.keys import new_key
-from mmseek.errors import ConfigError
+from mmseek.api.server.waiting import EventStream
+from mmseek.errors import ConfigError, EndpointError
 from mmseek.pipeline.chat import Chat
 from mmseek.pipeline.context import Budget
 
@@ -229,6 +231,53 @@ def test_an_answer_has_the_deadline_of_its_request(serve_models, filled, slow_ch
     events = httpx.post(f"{url}/v1/ask", json=BIKE | {"stream": True}, headers={"x-request-timeout": "1.5"}, timeout=60)
     assert [name for name, _ in events_of(events.text)] == ["sources", "text", "error"]
     assert slow_chat.hung_up.wait(30)
+
+
+async def test_a_stream_says_that_it_waits_and_closes_what_it_reads_from():
+    sent, closed, go_on = [], [], asyncio.Event()
+
+    async def events():
+        try:
+            await go_on.wait()
+            yield "answer", {"text": "\ud800"}
+            raise EndpointError("secret://address broke off")
+        finally:
+            closed.append(True)
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+        if sent.count(b": waiting\n\n") == 2:
+            go_on.set()
+
+    await EventStream(("sources", {}), events(), silence=0.01)({"state": {"request_id": "r1"}}, None, send)
+
+    text = b"".join(sent).decode()
+    assert [name for name, _ in events_of(text.replace(": waiting\n\n", ""))] == ["sources", "answer", "error"]
+    assert text.count(": waiting") >= 2
+    assert "request r1" in text
+    assert "secret" not in text
+    assert closed == [True]
+
+
+async def test_a_stream_that_cannot_be_sent_closes_what_it_reads_from():
+    closed = []
+
+    async def events():
+        try:
+            yield "text", {}
+            await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    async def send(message):
+        if message.get("body"):
+            raise OSError("gone")
+
+    stream = events()
+    answer = EventStream(await anext(stream), stream)
+    with pytest.raises(OSError, match="gone"):
+        await answer({"state": {"request_id": "r1"}}, None, send)
+    assert closed == [True]
 
 
 def test_settings_that_make_no_sense():

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mmseek.evaluation.comparing import Comparison, Difference
     from mmseek.evaluation.report import EvalReport, GroupResult
 
-__all__ = ["comparison_markdown", "report_markdown"]
+__all__ = ["comparison_markdown", "markdown_cell", "markdown_table", "report_markdown"]
 
 Rows = Sequence[Sequence[str]]
 
@@ -29,11 +29,11 @@ def report_markdown(report: EvalReport) -> str:
         f"{report.headline} 95 % interval [{low:.3f}, {high:.3f}]."
     )
     lines = [
-        f"## {_cell(report.dataset)}, split {_cell(report.split)}",
+        f"## {markdown_cell(report.dataset)}, split {markdown_cell(report.split)}",
         "",
         measured,
         "",
-        _table(["task", "queries", *report.metrics, "tie rate"], rows),
+        markdown_table(["task", "queries", *report.metrics, "tie rate"], rows),
     ]
     if report.warnings:
         lines += ["", *(f"- {warning}" for warning in report.warnings)]
@@ -51,11 +51,11 @@ def comparison_markdown(found: Comparison) -> str:
         f"{better:,}, worse on {worse:,} and alike on {alike:,}."
     )
     lines = [
-        f"## {_cell(found.dataset)}, split {_cell(found.split)}",
+        f"## {markdown_cell(found.dataset)}, split {markdown_cell(found.split)}",
         "",
         compared,
         "",
-        _table(["task", "metric", "A", "B", "B - A", "95 % interval", "p (Holm)"], rows),
+        markdown_table(["task", "metric", "A", "B", "B - A", "95 % interval", "p (Holm)"], rows),
     ]
     if found.warnings:
         lines += ["", *(f"- {warning}" for warning in found.warnings)]
@@ -81,10 +81,12 @@ def _compared(task: str, metric: str, found: Difference) -> list[str]:
     ]
 
 
-def _table(head: Sequence[str], rows: Rows) -> str:
+def markdown_table(head: Sequence[str], rows: Rows) -> str:
+    """A table whose first two columns are words and the others numbers."""
     lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
-    return "\n".join("| " + " | ".join(_cell(each) for each in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(markdown_cell(each) for each in line) + " |" for line in lines)
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """Text that cannot end its cell."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
     from mmseek._types import Hit, SearchMode
     from mmseek.evaluation.dataset import Dataset, EvalQuery
+    from mmseek.evaluation.rag.rows import RagData
     from mmseek.pipeline import Retriever
 
 __all__ = ["evaluate_retriever", "index_dataset"]
 
 
-def index_dataset(data: Dataset, retriever: Retriever) -> tuple[Problem, ...]:
+def index_dataset(data: Dataset | RagData, retriever: Retriever) -> tuple[Problem, ...]:
     """Put the corpus into the retriever's collection; what cannot be used is returned.
 
     Raises:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import PIL.Image
 import pytest
 
 
@@ -49,9 +51,10 @@ def fake_chat() -> Iterator[FakeChat]:
         def do_POST(self) -> None:
             chat.paths.append(self.path)
             chat.keys.append(self.headers.get("authorization"))
-            chat.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            chat.bodies.append(body)
             answer = chat.answers.pop(0) if len(chat.answers) > 1 else chat.answers[0]
-            answer = answer(chat.bodies[-1]) if callable(answer) else answer
+            answer = answer(body) if callable(answer) else answer
             if isinstance(answer, int):
                 key = (chat.keys[-1] or "").removeprefix("Bearer ")
                 self._send(answer, "application/json", json.dumps({"error": {"message": f"no, {key}\nnot now"}}))
@@ -82,6 +85,18 @@ def fake_chat() -> Iterator[FakeChat]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def png() -> Callable[[str], bytes]:
+    """Encoded bytes of a small picture of one colour."""
+
+    def encode(colour: str) -> bytes:
+        buffer = io.BytesIO()
+        PIL.Image.new("RGB", (4, 4), colour).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    return encode
 
 
 @pytest.fixture

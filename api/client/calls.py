@@ -8,7 +8,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import httpx
 
+from mmseek._network import PASSING
 from mmseek._types import Content, Document
+from mmseek.api.client import asking
 from mmseek.api.client.answers import (
     Added,
     CollectionStatus,
@@ -18,6 +20,7 @@ from mmseek.api.client.answers import (
     read_search,
     read_status,
 )
+from mmseek.api.client.asking import AskAnswer, AskOptions, ask_body, read_answer
 from mmseek.api.client.failures import BadAnswer, failure
 from mmseek.api.client.requests import (
     Picture,
@@ -45,10 +48,12 @@ class Call(Generic[T]):
     data: Mapping[str, str] | None = None
     files: Mapping[str, tuple[str, bytes]] | None = None
     accepts: frozenset[int] = frozenset({200})
+    again: frozenset[int] = PASSING
+    timeout: httpx.Timeout | None = None
 
     def arguments(self) -> dict[str, Any]:
         """For the `request` of httpx."""
-        given = {"json": self.json, "data": self.data, "files": self.files}
+        given = {"json": self.json, "data": self.data, "files": self.files, "timeout": self.timeout}
         return {name: value for name, value in given.items() if value is not None}
 
     def result(self, answer: httpx.Response) -> T:
@@ -82,8 +87,11 @@ def address(url: str) -> str:
 def client_options(url: str, key: str | None, timeout: float | None) -> dict[str, Any]:
     """For the client of httpx. Nothing of the environment is used, so no proxy sees what is sent."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    waiting = httpx.Timeout(_TIMEOUT if timeout is None else timeout, connect=10.0)
-    return {"base_url": address(url), "headers": headers, "timeout": waiting, "trust_env": False}
+    return {"base_url": address(url), "headers": headers, "timeout": _waiting(timeout, _TIMEOUT), "trust_env": False}
+
+
+def _waiting(timeout: float | None, usual: float) -> httpx.Timeout:
+    return httpx.Timeout(usual if timeout is None else timeout, connect=10.0)
 
 
 def search(url: str, query: str | Content | None, image: Picture | None, options: SearchOptions) -> Call[SearchAnswer]:
@@ -97,6 +105,26 @@ def search_upload(url: str, image: Picture, text: str | None, options: SearchOpt
     data, files = upload_form(text, image, options)
     return Call(
         "POST", "v1/search/upload", lambda answer: read_search(answer.json(), address(url)), data=data, files=files
+    )
+
+
+def ask(
+    url: str,
+    question: str | Content | None,
+    image: Picture | None,
+    options: AskOptions,
+    *,
+    timeout: float | None,
+    stream: bool,
+) -> Call[AskAnswer]:
+    """A question. What is streamed is read by `EventReader`."""
+    return Call(
+        "POST",
+        asking.PATH,
+        lambda answer: read_answer(answer.json(), address(url)),
+        json=ask_body(question, image, options, stream=stream),
+        again=asking.AGAIN,
+        timeout=_waiting(timeout, asking.TIMEOUT),
     )
 
 

@@ -67,6 +67,13 @@ def failure(answer: httpx.Response) -> errors.MmseekError:
     return error
 
 
+def failure_of(code: str, message: str) -> errors.MmseekError:
+    """The exception of an error that came after the status."""
+    error = _class_of(code, 500)(message)
+    error.add_note(f"code {code}")
+    return error
+
+
 def _told(answer: httpx.Response) -> tuple[str, str]:
     try:
         told = answer.json()["error"]

@@ -59,14 +59,25 @@ def search_body(query: str | Content | None, image: Picture | None, options: Sea
         InputError: there is nothing to search for.
         MediaNotFound: the picture's file cannot be read.
     """
+    alone = query is None and image is None and any(options.get(name) for name in ("also", "like", "unlike"))
+    return {**({} if alone else question_json(query, image)), **_options_json(options)}
+
+
+def question_json(query: str | Content | None, image: Picture | None) -> dict[str, Any]:
+    """What is asked, as the service reads it.
+
+    Raises:
+        InputError: it is nothing.
+        MediaNotFound: the picture's file cannot be read.
+    """
     parts: list[Part] = [] if image is None else [as_image(image)]
     if isinstance(query, Content):
         parts += query.parts
     elif query is not None:
         parts.append(Text(query))
-    if not parts and not any(options.get(name) for name in ("also", "like", "unlike")):
+    if not parts:
         raise InputError("the query has neither text nor image: give at least one")
-    return {**(content_json(Content(tuple(parts))) if parts else {}), **_options_json(options)}
+    return content_json(Content(tuple(parts)))
 
 
 _FORM: Final = ("instruction", "k", "mode", "filter", "rerank")

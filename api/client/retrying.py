@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import httpx
 import tenacity
 
-_AGAIN: Final = frozenset({408, 429, 502, 503, 504})
+from mmseek._network import PASSING, retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,16 @@ class Retry:
     first: float = 0.25
     longest: float = 10.0
 
-    def options(self) -> dict[str, Any]:
-        """For tenacity. The last answer is given as it is; the last exception is raised."""
+    def options(self, again: frozenset[int] = PASSING) -> dict[str, Any]:
+        """For tenacity; `again` are the statuses after which a request is sent again.
+
+        The last answer is given as it is; the last exception is raised.
+        """
         return {
             "stop": tenacity.stop_after_attempt(self.attempts),
             "wait": self._wait,
-            "retry": tenacity.retry_if_exception_type(httpx.TransportError) | tenacity.retry_if_result(_is_passing),
+            "retry": tenacity.retry_if_exception_type(httpx.TransportError)
+            | tenacity.retry_if_result(lambda answer: answer.status_code in again),
             "retry_error_callback": _last,
         }
 
@@ -41,10 +45,6 @@ class Retry:
         if asked is not None:
             return min(asked, self.longest)
         return tenacity.wait_random_exponential(multiplier=self.first, max=self.longest, min=self.first / 2)(state)
-
-
-def _is_passing(answer: httpx.Response) -> bool:
-    return answer.status_code in _AGAIN
 
 
 def _last(state: tenacity.RetryCallState) -> Any:
@@ -56,5 +56,4 @@ def _retry_after(state: tenacity.RetryCallState) -> float | None:
     outcome = state.outcome
     if outcome is None or outcome.failed:
         return None
-    given = outcome.result().headers.get("retry-after", "")
-    return float(given) if given.isdigit() else None
+    return retry_after(outcome.result().headers.get("retry-after"))

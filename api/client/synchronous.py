@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -10,13 +10,15 @@ import httpx
 import tenacity
 
 from mmseek.api.client import calls
-from mmseek.api.client.failures import Unreachable
+from mmseek.api.client.asking import EventReader
+from mmseek.api.client.failures import Unreachable, failure
 from mmseek.api.client.requests import Picture, SearchOptions, batches
 from mmseek.api.client.retrying import Retry
 
 if TYPE_CHECKING:
     from mmseek._types import Content, Document
     from mmseek.api.client.answers import Added, CollectionStatus, SearchAnswer
+    from mmseek.api.client.asking import AskAnswer, AskEvent, AskOptions
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = url
+        self._timeout = timeout
         self._http = httpx.Client(transport=transport, **calls.client_options(url, key, timeout))
         self._retry = retry or Retry()
 
@@ -72,6 +75,42 @@ class Client:
     def search_upload(self, image: Picture, text: str | None = None, **options: Unpack[SearchOptions]) -> SearchAnswer:
         """The same with a picture sent as a file; of the options only instruction, k, mode, filter and rerank."""
         return self._do(calls.search_upload(self._url, image, text, options))
+
+    def ask(
+        self, question: str | Content | None = None, *, image: Picture | None = None, **options: Unpack[AskOptions]
+    ) -> AskAnswer:
+        """An answer from the collection, with its sources, by the chat endpoint that the server is set up with.
+
+        Args:
+            question: text, or content whose pictures are files or bytes.
+            image: a picture beside the text.
+            options: as of `POST /v1/ask`; by default as the server has them.
+        """
+        call = calls.ask(self._url, question, image, options, timeout=self._timeout, stream=False)
+        return self._do(call)
+
+    def ask_stream(
+        self, question: str | Content | None = None, *, image: Picture | None = None, **options: Unpack[AskOptions]
+    ) -> Iterator[AskEvent]:
+        """The same as it comes: `AskedSources`, then `AnswerText`s, then the whole `AskAnswer`.
+
+        Closing it ends the work. What is given is as of `ask`.
+        """
+        call = calls.ask(self._url, question, image, options, timeout=self._timeout, stream=True)
+        answer = self._send(call, stream=True)
+        try:
+            if answer.status_code not in call.accepts:
+                raise failure(answer)
+            reader = EventReader(calls.address(self._url))
+            for line in answer.iter_lines():
+                if (event := reader.read(line)) is not None:
+                    yield event
+            if not reader.ended:
+                raise reader.broken()
+        except httpx.HTTPError as error:
+            raise Unreachable(calls.unreachable(self._url, error)) from error
+        finally:
+            answer.close()
 
     def add(self, documents: Iterable[Document | Mapping[str, Any]]) -> Added:
         """Add documents, or replace those of equal id, in requests of bounded size; pictures are sent along.
@@ -131,12 +170,20 @@ class Client:
         self.close()
 
     def _do(self, call: calls.Call[T], retry: Retry | None = None) -> T:
-        retrying = tenacity.Retrying(**(retry or self._retry).options())
+        return call.result(self._send(call, retry))
+
+    def _send(self, call: calls.Call[Any], retry: Retry | None = None, *, stream: bool = False) -> httpx.Response:
+        """The answer, whatever it says; with `stream`, of which only the status has been read."""
+        retrying = tenacity.Retrying(**(retry or self._retry).options(call.again))
         try:
-            answer: httpx.Response = retrying(self._request, call)
+            answer: httpx.Response = retrying(self._request, call, stream=stream)
         except httpx.HTTPError as error:
             raise Unreachable(calls.unreachable(self._url, error)) from error
-        return call.result(answer)
+        return answer
 
-    def _request(self, call: calls.Call[T]) -> httpx.Response:
-        return self._http.request(call.method, call.path, **call.arguments())
+    def _request(self, call: calls.Call[Any], *, stream: bool) -> httpx.Response:
+        request = self._http.build_request(call.method, call.path, **call.arguments())
+        answer = self._http.send(request, stream=stream)
+        if answer.status_code not in call.accepts:
+            answer.read()  # which also gives its connection back
+        return answer

@@ -9,24 +9,21 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
+import tenacity
+
 from mmseek import errors
+from mmseek._network import PASSING, retry_after
 from mmseek._types import Content, Document, Hit, Image, Query
 from mmseek.api.rag.reranking import rerank_loaded
-from mmseek.errors import ConfigError, InputError, ItemError, MissingExtra, MmseekError, UrlRefused
+from mmseek.errors import ConfigError, InputError, ItemError, MmseekError, UrlRefused
 from mmseek.items import item_to_json, parse_item
 from mmseek.media import MediaLimits, read_bytes
 from mmseek.pipeline.reranking import Reranking, as_stages
 from mmseek.protocols import Reranker
 
-try:
-    import httpx
-    import tenacity
-except ImportError as error:
-    raise MissingExtra("searching a service", "rag") from error
-
 __all__ = ["RemoteSource", "ServiceError", "ServiceUnavailable"]
 
-_AGAIN: Final = frozenset({408, 429, 502, 503, 504})
 _PAGE: Final = 1000  # the most hits that a service gives at once, by default
 _ANYTHING: Final = "document"  # every document has a vector, so a search for anything finds all that it may
 _BATCH: Final = 64
@@ -270,8 +267,8 @@ class RemoteSource:
         if status < 300:
             return answer
         code, message = _complaint(answer)
-        if status in _AGAIN:
-            raise ServiceUnavailable(f"{self._url}: {message}", _seconds(answer.headers.get("retry-after")))
+        if status in PASSING:
+            raise ServiceUnavailable(f"{self._url}: {message}", retry_after(answer.headers.get("retry-after")) or 0.0)
         if code in _KINDS:
             raise _KINDS[code](message)
         if 400 <= status < 500 and code:
@@ -323,10 +320,6 @@ def _complaint(answer: httpx.Response) -> tuple[str, str]:
         return str(detail["code"]), str(detail["message"])
     except (ValueError, KeyError, TypeError):
         return "", answer.reason_phrase or "no reason given"
-
-
-def _seconds(header: str | None) -> float:
-    return float(header) if header is not None and header.isdecimal() else 0.0
 
 
 def _asked_wait(state: tenacity.RetryCallState) -> float:

@@ -22,6 +22,7 @@ from mmseek.api.server.service import make_service
 from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmseek.api.server.answering import Answering
     from mmseek.api.server.batching import BatcherOptions
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
@@ -39,6 +40,7 @@ def create_app(
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     batching: BatcherOptions | None = None,
+    answering: Answering | None = None,
 ) -> FastAPI:
     """The service of a collection, or of models alone, as an ASGI application.
 
@@ -55,6 +57,7 @@ def create_app(
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser; by default none.
         batching: how the queues work; without it, as the limits say.
+        answering: the chat endpoint that answers questions; without it, none are answered.
 
     Raises:
         ConfigError: there is neither a retriever nor a model.
@@ -79,6 +82,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.answering = answering
     # The last one added is the outermost.
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)

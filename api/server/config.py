@@ -12,10 +12,13 @@ from typing import Any, Final
 from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mmseek.api.server.answering import Answering
 from mmseek.api.server.limits import ServerLimits
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
+from mmseek.pipeline.chat import Chat, read_key
+from mmseek.pipeline.context import Budget
 
 _PREFIX: Final = "MMSEEK_SERVE_"
 _DEFAULTS: Final = ServerLimits()
@@ -53,7 +56,16 @@ class ServeSettings(BaseSettings):
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
-    @field_validator("collection", "encoder")
+    llm_url: str | None = Field(None, description="a chat API as OpenAI's, such as http://localhost:8001/v1")
+    llm_model: str | None = Field(None, description="the name of a model that the chat API knows")
+    llm_api_key_file: Path | None = Field(None, description="the path of a file with a key")
+    llm_max_tokens: int = Field(1024, ge=1, description="a whole number of at least 1")
+    llm_context_chars: int = Field(12_000, ge=0, description="a whole number of at least 0")
+    llm_pictures: int = Field(6, ge=0, description="a whole number of at least 0")
+    llm_at_once: int = Field(8, ge=1, description="a whole number of at least 1")
+    llm_timeout: float = Field(120.0, gt=0, description="a number of seconds above 0")
+
+    @field_validator("collection", "encoder", "llm_url", "llm_model")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         return value or None
@@ -63,6 +75,20 @@ class ServeSettings(BaseSettings):
         names = [name for name in ServerLimits.__slots__ if name != "media"]
         given = {name: int(getattr(self, name)) for name in names}
         return ServerLimits(**given, media=MediaLimits.from_settings(settings()))
+
+    def answering(self) -> Answering | None:
+        """The chat endpoint that answers questions, if there is one.
+
+        Raises:
+            ConfigError: it has no model, or its key cannot be used.
+        """
+        if self.llm_url is None:
+            return None
+        if self.llm_model is None:
+            raise ConfigError(f"the chat endpoint {self.llm_url} needs the name of its model: give --llm-model NAME")
+        key = read_key(None if self.llm_api_key_file is None else self.llm_api_key_file.expanduser())
+        chat = Chat(self.llm_url, self.llm_model, key, max_tokens=self.llm_max_tokens, timeout=self.llm_timeout)
+        return Answering(chat, Budget(self.llm_context_chars, self.llm_pictures), self.llm_at_once)
 
     def to_json(self) -> dict[str, Any]:
         """Every setting, as JSON has it."""

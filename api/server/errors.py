@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import structlog
 from fastapi.exceptions import RequestValidationError
@@ -13,8 +14,6 @@ from starlette.exceptions import HTTPException
 from mmseek import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fastapi import FastAPI
     from starlette.requests import Request
 
@@ -107,6 +106,7 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
 # What a client is told of faults of the server; the log has the whole sentence.
 _PUBLIC: Final[Mapping[type[errors.MmseekError], str]] = {
     errors.MmseekError: "the server failed to answer",
+    errors.EndpointError: "the chat endpoint that this server asks fails or does not answer: try again later",
     errors.MissingExtra: "the server lacks an optional part that this request needs",
     errors.CollectionLocked: "another process is writing to the collection; try again later",
     errors.StorageError: "the server's disk is full or failing; what was acknowledged before is safe",
@@ -158,18 +158,32 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_error)
 
 
-async def _on_mmseek_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, errors.MmseekError)
+class PublicError(NamedTuple):
+    """What a client is told of an error."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str] | None = None
+
+
+def public_error(error: errors.MmseekError, request_id: str) -> PublicError:
+    """The error as a client is told of it; of faults of the server the log has the rest."""
     status = status_of(error)
     if status < 500:
         again = {"Retry-After": str(error.retry_after)} if isinstance(error, ServerBusy) else None
-        return error_answer(status, error.code, str(error), again)
+        return PublicError(status, error_body(error.code, str(error)), again)
     if isinstance(error, NotOffered):
-        return error_answer(status, error.code, str(error))
-    request_id = request.state.request_id
+        return PublicError(status, error_body(error.code, str(error)))
     _log.error("request_failed", request_id=request_id, code=error.code, exc_info=error)
     headers = {"Retry-After": "1"} if status == 503 else None
-    return error_answer(status, error.code, f"{_nearest(_PUBLIC, error)} (request {request_id})", headers)
+    body = error_body(error.code, f"{_nearest(_PUBLIC, error)} (request {request_id})")
+    return PublicError(status, body, headers)
+
+
+async def _on_mmseek_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.MmseekError)
+    status, body, headers = public_error(error, request.state.request_id)
+    return JSONResponse(body, status, headers=headers)
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:

@@ -51,6 +51,26 @@ class SearchBody(_ContentBody):
     group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
 
 
+class AskBody(_ContentBody):
+    """A question of text, a picture or both; or of `content`, parts in order."""
+
+    instruction: str | None = Field(None, description="what to look for, to encoders that can use it")
+    k: int = Field(5, ge=1, strict=True, description="how many documents to answer from")
+    filter: str | None = Field(None, description="a condition on metadata, as of a search")
+    mode: SearchMode = Field("dense", description="by vector, by words, or by both; without words always by vector")
+    rerank: bool | None = Field(None, description="whether the rerankers order the hits; if not given, they do")
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description='answer from no hit below; of none the answer is "not in the corpus"'
+    )
+    requery: bool = Field(False, description="let the model write the question anew for the search")
+    stream: bool = Field(False, description="answer in server-sent events")
+    max_tokens: int | None = Field(
+        None, ge=1, strict=True, description="how long the answer may be; the server has a most"
+    )
+    context_chars: int | None = Field(None, ge=0, strict=True, description="characters of documents that are sent")
+    pictures: int | None = Field(None, ge=0, strict=True, description="pictures of documents that are sent")
+
+
 class DocumentsBody(_Body):
     """Documents to add or replace, in mmseek's item format, pictures as data: URIs."""
 
@@ -109,6 +129,45 @@ class SearchAnswer(BaseModel):
     took_ms: float
     rerankers: list[StageAnswer] | None = None
     below_threshold: int | None = None
+
+
+class SourceAnswer(BaseModel):
+    """What the model was given of one document; `number` is what it is cited by."""
+
+    number: int
+    id: str
+    document: str = Field(description="the whole document, of which this may be a page or a passage")
+    title: str
+    page: int | None
+    region: list[float] | None = Field(description="left, top, right, bottom on the page, in points")
+    passage: int | None
+    score: float
+    pictures: int = Field(description="how many were sent")
+    text: str
+    images: list[str] = Field(description="addresses of its pictures")
+
+
+class AskAnswer(BaseModel):
+    """An answer. `citations` are the numbers of sources that it names, `invented` those that are of none."""
+
+    answer: str
+    found: bool
+    citations: list[int]
+    invented: list[int]
+    sources: list[SourceAnswer]
+    searched: str
+    below_threshold: int
+    took_ms: float
+
+
+class AskOffer(BaseModel):
+    """Whether there is a chat endpoint; if so, its model and the most that a request may ask for."""
+
+    available: bool
+    model: str | None = None
+    max_tokens: int | None = None
+    context_chars: int | None = None
+    pictures: int | None = None
 
 
 class FailureAnswer(BaseModel):

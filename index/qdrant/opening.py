@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from mmseek._network import is_loopback, key_in
 from mmseek._types import EncoderIdentity
 from mmseek.config import settings
 from mmseek.errors import (
@@ -203,24 +203,9 @@ def _api_key(place: Place) -> str | None:
     if file is None:
         return None
     host = urlsplit(place.where).hostname or ""
-    if place.where.startswith("http:") and not _is_loopback(host):
+    if place.where.startswith("http:") and not is_loopback(host):
         raise ConfigError(
             f"{place} is not encrypted, and the key would be sent for all to read: write qdrant+https://, "
             "or unset MMSEEK_QDRANT_API_KEY_FILE"
         )
-    try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}, named by MMSEEK_QDRANT_API_KEY_FILE, cannot be read ({error})") from error
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigError(
-            f"{file}, named by MMSEEK_QDRANT_API_KEY_FILE, holds no key: one line of printable characters"
-        )
-    return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return key_in(file, "the file of MMSEEK_QDRANT_API_KEY_FILE,")

@@ -17,11 +17,13 @@ import tenacity
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from mmseek._network import PASSING, retry_after
 from mmseek.errors import CollectionError, StorageError
 
 Answer = TypeVar("Answer")
 
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+# Every request may be sent twice, so that also a fault of the server is worth another try.
+_AGAIN = PASSING | {500}
 _REFUSED = frozenset({401, 403})
 _TOO_LARGE = 413
 
@@ -86,8 +88,7 @@ def _retry_after(error: BaseException | None) -> float | None:
     if isinstance(error, ResourceExhaustedResponse):
         return float(error.retry_after_s)
     if isinstance(error, UnexpectedResponse) and error.headers is not None:
-        told = str(error.headers.get("retry-after", ""))
-        return float(told) if told.isdecimal() else None
+        return retry_after(error.headers.get("retry-after"))
     return None
 
 

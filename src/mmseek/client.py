@@ -2,9 +2,14 @@
 
 from mmseek.api.client import (
     Added,
+    AnswerText,
+    AskAnswer,
+    AskedSources,
+    AskEvent,
     AsyncClient,
     BadAnswer,
     Busy,
+    CitedSource,
     Client,
     CollectionStatus,
     Explained,
@@ -19,9 +24,14 @@ from mmseek.api.client import (
 
 __all__ = [
     "Added",
+    "AnswerText",
+    "AskAnswer",
+    "AskEvent",
+    "AskedSources",
     "AsyncClient",
     "BadAnswer",
     "Busy",
+    "CitedSource",
     "Client",
     "CollectionStatus",
     "Explained",

@@ -86,3 +86,16 @@ def test_a_removed_file_leaves_the_collection(cli: Cli, pages: Path) -> None:
 
     assert (again.document["removed"], again.document["documents"]) == (2, 1)
     assert "took out 2 documents" in again.err
+
+
+def test_a_region_is_shown(cli: Cli, tmp_path: Path, fake: FakeEncoder, fake_chat: Any) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        '{"id": "r.pdf#2", "text": "low water", "parent_id": "r.pdf", '
+        '"metadata": {"page": 2, "region": [72, 90.5, 300, 120]}}\n'
+    )
+    assert cli("index", rows, "-c", tmp_path / "r").code == 0
+    line = ("ask", "water", "-c", tmp_path / "r", "--llm-url", fake_chat.url, "--model", "m")
+
+    assert "[1] r.pdf, page 2, at 72,90.5 to 300,120 pt" in cli(*line).out
+    assert cli(*line, "--json").document["sources"][0]["region"] == [72, 90.5, 300, 120]

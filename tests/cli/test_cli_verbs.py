@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from mmseek._network import is_loopback
 from mmseek.cli.models import _PARTS
-from mmseek.cli.serve import is_loopback
 from mmseek.embed import FAMILIES
 from mmseek.testing import FakeEncoder
 
@@ -201,6 +201,30 @@ def test_serve_models_alone(cli: Cli, fake: FakeEncoder, monkeypatch: pytest.Mon
     assert others_asked[0]["names"] == ("text-embedding-3-small",)
     assert "nothing to serve" in cli("serve").error
     assert "not both" in cli("serve", "-c", "x", "-e", "fake").error
+
+
+def test_serve_answers_by_the_endpoint_that_is_named(
+    cli: Cli, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving(monkeypatch)
+    key = tmp_path / "key"
+    key.write_text("sk-secret\n")
+    line = ("serve", "-c", collection, "--llm-url", "http://localhost:1/v1", "--llm-model", "m")
+    monkeypatch.setenv("MMSEEK_SERVE_LLM_MAX_TOKENS", "77")
+    monkeypatch.setenv("MMSEEK_SERVE_LLM_AT_ONCE", "2")
+    served = cli(*line, "--llm-api-key-file", key)
+    assert served.code == 0
+    answering = others_asked[0]["answering"]
+    assert (answering.chat.url, answering.chat.model, answering.chat.api_key) == (line[4], "m", "sk-secret")
+    assert (answering.chat.max_tokens, answering.at_once, answering.budget.chars) == (77, 2, 12_000)
+    assert "sk-secret" not in served.out + served.err
+    assert "sk-secret" not in cli(*line, "--llm-api-key-file", key, "--print-config").out
+    assert cli("serve", "-c", collection).code == 0
+    assert others_asked[-1]["answering"] is None
+    assert "--llm-model NAME" in cli(*line[:-2]).error
+    assert "--collection PLACE" in cli("serve", "-e", "mini", *line[3:]).error
+    assert "for all to read" in cli(*line[:4], "http://example.org/v1", *line[5:], "--llm-api-key-file", key).error
+    assert "cannot be read" in cli(*line, "--llm-api-key-file", tmp_path / "none").error
 
 
 def test_keys_let_other_machines_in(

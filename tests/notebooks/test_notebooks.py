@@ -39,6 +39,21 @@ def test_runs_from_a_clean_kernel(path: Path, tmp_path: Path) -> None:
         assert "equal: True" in done.stdout
         assert "image_url" in done.stdout
         assert "pictures: 4" in done.stdout
+    if path.stem == "03_train":
+        assert "better: True" in done.stdout
+        assert "trained: 12 negatives for 12 questions" in done.stdout
+        assert "pictures: 10" in done.stdout
+    if path.stem == "04_rerank":
+        assert "indexed 68" in done.stdout
+        assert "Lisbon? [] (20 below)" in done.stdout
+        assert "hit@1: " in done.stdout
+        assert "pictures: 1" in done.stdout
+    if path.stem == "05_own_model":
+        assert "auto finds clip" in done.stdout
+        assert "red-square -> ['red-square 1.000'" in done.stdout
+        assert "use the encoder it was made with" in done.stdout
+        assert "imported 12" in done.stdout
+        assert "pictures: 1" in done.stdout
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

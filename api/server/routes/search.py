@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Form, UploadFile
 from fastapi.responses import JSONResponse
 
 from mmseek._types import Content, Image, Part, Query, SearchMode, Text
+from mmseek.api.server.choosing import chosen_reranking
 from mmseek.api.server.reading import make_query, read_query
 from mmseek.api.server.schemas import ErrorAnswer, SearchAnswer, SearchBody
 from mmseek.api.server.service import Service, ServiceDep
 from mmseek.api.server.showing import search_json
-from mmseek.errors import InputError
 
 router = APIRouter(prefix="/v1/search", tags=["search"], responses={400: {"model": ErrorAnswer}})
 
@@ -53,8 +53,6 @@ class SearchChoices:
 
 def _search(service: Service, query: Query, asked: SearchChoices) -> dict[str, object]:
     retriever = service.retriever
-    if asked.rerank and retriever.reranker is None:
-        raise InputError("this server has no reranker: start it with --rerank SPEC, or leave rerank out")
-    how = retriever.reranking if asked.threshold is None else replace(retriever.reranking, threshold=asked.threshold)
+    how = chosen_reranking(retriever, rerank=asked.rerank, threshold=asked.threshold)
     result = retriever.search(query, rerank=asked.rerank is not False, reranking=how, explain=asked.explain)
     return search_json(result)

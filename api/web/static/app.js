@@ -1,5 +1,6 @@
 // The page: what is asked, the address that says so, and what was found.
 
+import { offerAnswers } from "./answer.js";
 import { call, Problem } from "./api.js";
 import { showHits } from "./cards.js";
 import { $, count, dataUri } from "./dom.js";
@@ -200,6 +201,7 @@ async function about() {
 
 whenLiked(showLike);
 whenAdded(about);
+offerAnswers(asked, complain);
 about();
 fromAddress();
 if (!location.search) $("text").focus();

@@ -85,12 +85,15 @@ def ask(
         from mmseek.cli.opening import open_retriever
 
         with open_retriever(place, device=device, rerank=rerank or (), rerank_depth=rerank_depth) as retriever:
-            from mmseek.pipeline.asking import stream_answer
+            from mmseek.pipeline.asking import Asking, stream_answer
             from mmseek.pipeline.context import Budget
 
-            how = reranking_of(retriever, threshold=threshold, fusion=None, budget=None)
-            budget = Budget(chars=context_chars, pictures=pictures)
-            events = stream_answer(retriever, query, chat, reranking=how, budget=budget, requery=requery)
+            how = Asking(
+                reranking=reranking_of(retriever, threshold=threshold, fusion=None, budget=None),
+                budget=Budget(chars=context_chars, pictures=pictures),
+                requery=requery,
+            )
+            events = stream_answer(retriever, query, chat, how)
             _tell(out, _followed(events, as_json=as_json))
 
 
@@ -108,19 +111,9 @@ def _followed(events: Iterable[Event], *, as_json: bool) -> Answer:
 
 
 def _tell(out: Output, answer: Answer) -> None:
-    from mmseek.pipeline.asking import source_json
+    from mmseek.pipeline.asking import answer_json
 
-    out.json(
-        {
-            "answer": answer.text,
-            "found": answer.found,
-            "citations": [source.number for source in answer.cited],
-            "sources": [source_json(source) for source in answer.sources],
-            "searched": answer.searched,
-            "below_threshold": answer.below,
-            "took_ms": round(answer.took_ms, 3),
-        }
-    )
+    out.json(answer_json(answer))
     out.show("", *(_line(source) for source in answer.cited))
     if answer.below and not answer.sources:
         say(f"note: of {count(answer.below, 'hit')} that were found none reaches the threshold")
@@ -138,6 +131,9 @@ def _line(source: Source) -> Any:
     where = one_line(source.document, 80)
     if source.page is not None:
         where += f", page {source.page}"
+        if source.region is not None:
+            left, top, right, bottom = source.region
+            where += f", at {left:g},{top:g} to {right:g},{bottom:g} pt"
     elif source.passage is not None:
         where += f", passage {source.passage}"
     return Text(f"[{source.number}] {where}  ({source.hit.score:.4f})")

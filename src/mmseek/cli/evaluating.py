@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,29 @@ from mmseek.errors import InputError
 if TYPE_CHECKING:
     from mmseek._types import SearchMode
     from mmseek.evaluation import Comparison, Dataset, EvalReport, GroupResult, Problem, Side
+    from mmseek.evaluation.rag import RagData
     from mmseek.pipeline import Retriever
 
-__all__ = ["Asked", "measure", "measure_both", "show_comparison", "show_report", "write_page"]
+__all__ = [
+    "Asked",
+    "Files",
+    "corpus_retriever",
+    "measure",
+    "measure_both",
+    "show_comparison",
+    "show_report",
+    "write_json",
+    "write_page",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where results are written besides the screen."""
+
+    output: Path | None
+    markdown: Path | None
+    html: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +78,7 @@ def measure(data: Dataset, encoder: str, asked: Asked) -> EvalReport:
     from mmseek.evaluation import evaluate, evaluate_retriever
 
     if asked.whole:
-        with _retriever(data, encoder, asked) as (retriever, failed), Meter("queries") as meter:
+        with corpus_retriever(data, encoder, asked) as (retriever, failed), Meter("queries") as meter:
             return evaluate_retriever(
                 data,
                 retriever,
@@ -80,7 +101,9 @@ def measure(data: Dataset, encoder: str, asked: Asked) -> EvalReport:
 
 
 @contextmanager
-def _retriever(data: Dataset, encoder: str, asked: Asked) -> Iterator[tuple[Retriever, tuple[Problem, ...]]]:
+def corpus_retriever(
+    data: Dataset | RagData, encoder: str, asked: Asked
+) -> Iterator[tuple[Retriever, tuple[Problem, ...]]]:
     """The retriever of a collection; without one, of the dataset's corpus in a collection that goes again."""
     stages = [] if asked.rerank is None else [asked.rerank]
     if asked.collection is not None:
@@ -142,6 +165,15 @@ def write_page(path: Path, reports: tuple[EvalReport, ...], comparison: Comparis
     if not reports:
         raise InputError("--html needs an encoder that is measured now: reports in files have no rankings to show")
     write_text(path, render_evaluation(reports, comparison))
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a document of results.
+
+    Raises:
+        ConfigError: the disk refuses it.
+    """
+    write_text(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 
 def show_report(out: Any, report: EvalReport) -> None:

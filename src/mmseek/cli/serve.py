@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmseek._network import is_loopback
 from mmseek.cli.opening import load, load_scorer, open_retriever
 from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
@@ -18,16 +18,6 @@ from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`. A name that is not known counts as no."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(
@@ -64,14 +54,24 @@ def serve(
     ] = False,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,
+    llm_url: Annotated[
+        str | None, typer.Option("--llm-url", metavar="URL", help="Answer questions by this chat API, as OpenAI's.")
+    ] = None,
+    llm_model: Annotated[
+        str | None, typer.Option("--llm-model", metavar="NAME", help="The model, by the name that the chat API knows.")
+    ] = None,
+    llm_api_key_file: Annotated[
+        Path | None,
+        typer.Option("--llm-api-key-file", metavar="FILE", help="A file with its key. [default: the setting's]"),
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a collection, or models alone, over REST until Ctrl-C.
 
     OpenAI's, Cohere's, Jina's and Voyage's clients can embed and rerank with it. Only this machine can reach it unless
-    there are keys or --allow-remote is given. With --json, one document with the address is printed as soon as the
-    server listens.
+    there are keys or --allow-remote is given. With --llm-url, POST /v1/ask answers questions from the collection. With
+    --json, one document with the address is printed as soon as the server listens.
     """
     with verb_output(as_json) as out:
         from mmseek.api.server import serve_settings
@@ -86,6 +86,9 @@ def serve(
             "port": port,
             "api_key_file": api_key_file,
             "allow_remote": allow_remote or None,
+            "llm_url": llm_url,
+            "llm_model": llm_model,
+            "llm_api_key_file": llm_api_key_file,
         }
         asked = serve_settings(config, flags)
         if print_config:
@@ -103,6 +106,7 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
     keys = None if asked.api_key_file is None else KeyRing(read_keys(asked.api_key_file.expanduser()))
     if keys is not None and not len(keys):
         raise ConfigError(f"{asked.api_key_file} has no key: add one with `mmseek keys --add NAME`")
+    answering = asked.answering()
     what = str(collection_path(asked.collection)) if asked.collection else asked.encoder or asked.rerank[-1]
 
     def ready(url: str) -> None:
@@ -119,6 +123,7 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
             keys=keys,
             names=asked.names,
             cors_origins=asked.cors_origins,
+            answering=answering,
             on_ready=ready,
         )
 
@@ -128,6 +133,8 @@ def _check(asked: ServeSettings) -> None:
         raise ConfigError("there is nothing to serve: give --collection PLACE, --encoder SPEC or --rerank SPEC")
     if asked.collection and asked.encoder:
         raise ConfigError("a collection brings its own encoder: give --collection or --encoder, not both")
+    if asked.llm_url and not asked.collection:
+        raise ConfigError("answers come from a collection: give --collection PLACE beside --llm-url")
     if not asked.collection and len(asked.rerank) > 1:
         raise ConfigError("a chain of rerankers needs a collection to search: give one --rerank, or --collection PLACE")
     if asked.api_key_file is None and not asked.allow_remote and not is_loopback(asked.host):

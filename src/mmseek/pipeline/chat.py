@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from mmseek._network import is_loopback, key_in
 from mmseek.config import settings
-from mmseek.errors import ConfigError, EndpointError, MissingExtra
+from mmseek.errors import ConfigError
+from mmseek.pipeline.chat_answers import (
+    DONE,
+    PassingFailure,
+    broke_off,
+    is_streamed,
+    piece_of,
+    refused,
+    unreachable,
+    whole_of,
+)
 
 if TYPE_CHECKING:
     import httpx
+    import tenacity
 
 __all__ = ["Chat", "Message", "read_key"]
 
 Message = dict[str, Any]
 
-_TRY_AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
-_SHOWN: Final = 200
-_MAX_LINE: Final = 2**20
-
-
-class _Passing(Exception):
-    """A failure that may be gone at the next try. Carries what to raise if it is not."""
-
-    def __init__(self, error: EndpointError) -> None:
-        super().__init__(str(error))
-        self.error = error
+_LONGEST_WAIT: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Chat:
         link = urlsplit(self.url)
         if link.scheme not in ("http", "https") or not link.hostname:
             raise ConfigError(f"the chat endpoint {self.url!r} is no http(s) URL: write it as http://localhost:8000/v1")
-        if self.api_key and link.scheme == "http" and not _is_loopback(link.hostname):
+        if self.api_key and link.scheme == "http" and not is_loopback(link.hostname):
             raise ConfigError(
                 f"{self.url} is not encrypted, and the key would be sent for all to read: write https://, "
                 "or give no key"
@@ -75,39 +75,86 @@ class Chat:
 
         Raises:
             EndpointError: the endpoint cannot be reached, refuses, or breaks off.
-            MissingExtra: the libraries for it are not installed.
         """
-        try:
-            import httpx
-            import tenacity
-        except ModuleNotFoundError as error:
-            raise MissingExtra("asking a chat endpoint", "ask") from error
+        import httpx
+        import tenacity
+
         with httpx.Client(timeout=self.timeout, follow_redirects=False) as client:
-            again = tenacity.Retrying(
-                retry=tenacity.retry_if_exception_type(_Passing),
-                stop=tenacity.stop_after_attempt(self.tries),
-                wait=tenacity.wait_exponential(multiplier=self.wait, max=20),
-                reraise=True,
-            )
             try:
-                response = again(self._begun, client, messages)
-            except _Passing as failure:
+                again = tenacity.Retrying(**self._retrying())
+                response: httpx.Response = again(self._begun, client, messages)
+            except PassingFailure as failure:
                 raise failure.error from failure.__cause__
             try:
-                yield from self._pieces(response)
+                if not is_streamed(response):
+                    yield whole_of(response.read())
+                    return
+                for line in response.iter_lines():
+                    if (piece := piece_of(line)) is DONE:
+                        return
+                    if piece:
+                        yield str(piece)
             except httpx.HTTPError as error:
-                raise EndpointError(f"{self.url} broke off its answer ({type(error).__name__}): ask again") from error
+                raise broke_off(self.url, error) from error
             finally:
                 response.close()
+
+    async def astream(self, messages: Sequence[Message]) -> AsyncGenerator[str, None]:
+        """As `stream`. Where the task that reads it is cancelled, the connection is closed at once.
+
+        Raises:
+            EndpointError: as in `stream`.
+        """
+        import httpx
+        import tenacity
+
+        async with httpx.AsyncClient(timeout=self.timeout, follow_redirects=False) as client:
+            try:
+                response: httpx.Response = await tenacity.AsyncRetrying(**self._retrying())(
+                    self._abegun, client, messages
+                )
+            except PassingFailure as failure:
+                raise failure.error from failure.__cause__
+            try:
+                if not is_streamed(response):
+                    yield whole_of(await response.aread())
+                    return
+                async for line in response.aiter_lines():
+                    if (piece := piece_of(line)) is DONE:
+                        return
+                    if piece:
+                        yield str(piece)
+            except httpx.HTTPError as error:
+                raise broke_off(self.url, error) from error
+            finally:
+                await response.aclose()
 
     def complete(self, messages: Sequence[Message]) -> str:
         """The whole answer; errors as in `stream`."""
         return "".join(self.stream(messages))
 
-    def _begun(self, client: httpx.Client, messages: Sequence[Message]) -> httpx.Response:
-        """The response, of which nothing but the status has been read."""
-        import httpx
+    async def acomplete(self, messages: Sequence[Message]) -> str:
+        """The whole answer; errors as in `stream`."""
+        return "".join([piece async for piece in self.astream(messages)])
 
+    def _retrying(self) -> dict[str, Any]:
+        import tenacity
+
+        doubled = tenacity.wait_exponential(multiplier=self.wait, max=_LONGEST_WAIT)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            asked = error.wait if isinstance(error, PassingFailure) else None
+            return doubled(state) if asked is None else min(asked, _LONGEST_WAIT)
+
+        return {
+            "retry": tenacity.retry_if_exception_type(PassingFailure),
+            "stop": tenacity.stop_after_attempt(self.tries),
+            "wait": wait,
+            "reraise": True,
+        }
+
+    def _request(self, client: httpx.Client | httpx.AsyncClient, messages: Sequence[Message]) -> httpx.Request:
         url = self.url.rstrip("/")
         url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
         body = {
@@ -118,63 +165,43 @@ class Chat:
             "stream": True,
         }
         headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return client.build_request("POST", url, json=body, headers=headers)
+
+    def _begun(self, client: httpx.Client, messages: Sequence[Message]) -> httpx.Response:
+        """The response, of which nothing but the status has been read."""
+        import httpx
+
         try:
-            response = client.send(client.build_request("POST", url, json=body, headers=headers), stream=True)
+            response = client.send(self._request(client, messages), stream=True)
         except httpx.HTTPError as error:
-            reason = EndpointError(
-                f"{self.url} cannot be reached ({type(error).__name__}): is it running, and is this its URL?"
-            )
-            raise _Passing(reason) from error
+            raise unreachable(self.url, error) from error
         if response.status_code == 200:
             return response
         try:
-            said = self._reason(response.read())
+            body = response.read()
         except httpx.HTTPError:
-            said = ""
+            body = b""
         finally:
             response.close()
-        refusal = EndpointError(
-            f"{self.url} answers with status {response.status_code}{said}: see to that and ask again"
-        )
-        raise _Passing(refusal) if response.status_code in _TRY_AGAIN else refusal
+        raise refused(self.url, response, body, self.api_key)
 
-    def _reason(self, body: bytes) -> str:
-        """What a refusal says of itself, on one line, without the key."""
+    async def _abegun(self, client: httpx.AsyncClient, messages: Sequence[Message]) -> httpx.Response:
+        """As `_begun`."""
+        import httpx
+
         try:
-            found = json.loads(body)
-            error = found.get("error", found)
-            text = str(error.get("message", error) if isinstance(error, dict) else error)
-        except (ValueError, AttributeError, RecursionError):
-            text = body[: 4 * _SHOWN].decode("utf-8", "replace")
-        text = " ".join(text.replace(self.api_key, "***").split() if self.api_key else text.split())
-        return f" ({text[:_SHOWN]})" if text else ""
-
-    def _pieces(self, response: httpx.Response) -> Iterator[str]:
-        """The texts of server-sent events; a whole answer, which some endpoints send anyway, is one piece."""
-        if "text/event-stream" not in response.headers.get("content-type", "text/event-stream"):
-            yield _text(response.read(), "message")
-            return
-        for line in response.iter_lines():
-            if not line.startswith("data:"):
-                continue
-            data = line[5:].strip()
-            if data == "[DONE]":
-                return
-            if text := _text(data[:_MAX_LINE].encode(), "delta"):
-                yield text
-
-
-def _text(data: bytes, part: str) -> str:
-    try:
-        found = json.loads(data)
-        if "error" in found:
-            raise EndpointError(f"the chat endpoint breaks off with an error: {str(found['error'])[:_SHOWN]}")
-        choices = found["choices"]
-        return str((choices[0].get(part) or {}).get("content") or "") if choices else ""
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise EndpointError(
-            "the chat endpoint sends something else than a chat completion: is this its URL?"
-        ) from error
+            response = await client.send(self._request(client, messages), stream=True)
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from error
+        if response.status_code == 200:
+            return response
+        try:
+            body = await response.aread()
+        except httpx.HTTPError:
+            body = b""
+        finally:
+            await response.aclose()
+        raise refused(self.url, response, body, self.api_key)
 
 
 def read_key(file: Path | None) -> str | None:
@@ -184,19 +211,4 @@ def read_key(file: Path | None) -> str | None:
         ConfigError: the file cannot be read or holds no key.
     """
     file = file or settings().llm_api_key_file
-    if file is None:
-        return None
-    try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the key's file {file} cannot be read: name a text file with nothing but the key") from error
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigError(f"the key's file {file} holds no key of one line: name a text file with nothing but the key")
-    return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return None if file is None else key_in(file, "the key's file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,17 @@ class Source:
         """The page or slide, from 1, if it has one."""
         page = self.hit.document.metadata.get("page")
         return page if isinstance(page, int) and not isinstance(page, bool) else None
+
+    @property
+    def region(self) -> tuple[float, float, float, float] | None:
+        """Where on the page: left, top, right, bottom in points from its upper left corner, if that is known."""
+        region = self.hit.document.metadata.get("region")
+        if not isinstance(region, list | tuple) or len(region) != 4:
+            return None
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in region):
+            return None
+        left, top, right, bottom = (float(each) for each in region)
+        return left, top, right, bottom
 
     @property
     def passage(self) -> int | None:

@@ -5,9 +5,10 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmseek.api.server import create_app
+from mmseek.api.server import Answering, create_app
 from mmseek.index import open_collection
 from mmseek.pipeline import Retriever
+from mmseek.pipeline.chat import Chat
 from mmseek.testing import FakeEncoder, FakeReranker
 
 schemathesis = pytest.importorskip("schemathesis", reason="a development tool")
@@ -25,8 +26,9 @@ def retriever(tmp_path):
         yield opened
 
 
-def test_no_described_request_is_a_fault_of_the_server(serve_models, retriever):
-    described = schemathesis.openapi.from_url(f"{serve_models(retriever)}/openapi.json")
+def test_no_described_request_is_a_fault_of_the_server(serve_models, retriever, fake_chat):
+    answering = Answering(Chat(fake_chat.url, "m"))
+    described = schemathesis.openapi.from_url(f"{serve_models(retriever, answering=answering)}/openapi.json")
     tried = set()
     for found in described.get_all_operations():
         operation = found.ok()

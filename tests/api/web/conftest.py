@@ -135,7 +135,7 @@ class KeyWanted:
 def serve(retriever):
     """Starts a real server of the collection and gives its address."""
     with ExitStack() as running:
-        yield lambda key=None: running.enter_context(_serving(retriever, key))
+        yield lambda key=None, **options: running.enter_context(_serving(retriever, key, **options))
 
 
 @pytest.fixture
@@ -145,12 +145,12 @@ def site(serve):
 
 
 @contextmanager
-def _serving(retriever, key):
+def _serving(retriever, key, **options):
     import uvicorn
 
     from mmseek.api.server import create_app
 
-    app = create_app(retriever)
+    app = create_app(retriever, **options)
     if key is not None:
         app.add_middleware(KeyWanted, key=key)
     listener = create_server(("127.0.0.1", 0))

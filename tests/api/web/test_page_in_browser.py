@@ -5,6 +5,8 @@ import json
 import pytest
 
 from mmseek._types import Content, Document, Image, Text
+from mmseek.api.server import Answering
+from mmseek.pipeline.chat import Chat
 
 HITS = "[...document.querySelectorAll('#hits .name')].map(name => name.textContent)"
 
@@ -217,3 +219,28 @@ def test_a_key_is_asked_for_once_and_goes_with_pictures_too(page, serve, retriev
     assert page.run("document.getElementById('about').textContent").startswith("1 document ")
     assert not page.run("document.getElementById('key').open")
     assert page.run("JSON.stringify(localStorage)") == "{}"
+
+
+def test_an_answer_comes_with_its_sources_and_is_only_text(page, serve, retriever, fake_chat):
+    retriever.add([Document("r.pdf#3", Content.of("The bike is red."), {"title": "Report", "page": 3}, "r.pdf")])
+    fake_chat.answers = ["It is <b>red</b> ![x](/y) [1]."]
+    page.open(f"{serve(answering=Answering(Chat(fake_chat.url, 'm')))}/")
+    page.wait("!document.getElementById('answer-ask').hidden")
+    ask(page, "bike")
+    answered(page, 1)
+    page.run("document.getElementById('answer-ask').click()")
+    sources = "[...document.querySelectorAll('#answer-sources button')].map(b => b.textContent)"
+    page.wait(f"{sources}.length")
+    assert page.run(sources) == ["[1] Report, page 3"]
+    assert page.run("document.getElementById('answer-text').textContent") == "It is <b>red</b> ![x](/y) [1]."
+    assert page.run("document.querySelectorAll('#answer b, #answer img').length") == 0
+    page.run("document.querySelector('#answer-sources button').click()")
+    page.wait("document.getElementById('document').open")
+    assert page.run("document.getElementById('document-title').textContent") == "r.pdf#3"
+    assert page.problems == []
+
+
+def test_without_an_endpoint_no_answer_is_offered(shown):
+    ask(shown, "anything")
+    answered(shown, 4)
+    assert shown.run("document.getElementById('answer-ask').hidden")

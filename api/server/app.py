@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from mmseek.api.server import errors, protocols
+from mmseek.api.server import errors, protocols, routes
 from mmseek.api.server.body_limit import BodyLimit
 from mmseek.api.server.host_check import HostCheck
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
 from mmseek.api.server.request_scope import RequestScopes
-from mmseek.api.server.routes import COLLECTION_ROUTERS, ROUTERS
+from mmseek.api.server.routes import ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
 from mmseek.api.server.service import make_service
 from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmseek.api.server.batching import BatcherOptions
+    from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
     from mmseek.protocols import Encoder, Reranker
@@ -39,6 +40,7 @@ def create_app(
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     batching: BatcherOptions | None = None,
+    root: CollectionRoot | None = None,
 ) -> FastAPI:
     """The service of a collection, or of models alone, as an ASGI application.
 
@@ -55,14 +57,15 @@ def create_app(
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser; by default none.
         batching: how the queues work; without it, as the limits say.
+        root: a folder of further collections; see `hosting`.
 
     Raises:
         ConfigError: there is neither a retriever nor a model.
     """
-    if retriever is None and encoder is None and reranker is None:
+    if retriever is None and encoder is None and reranker is None and root is None:
         raise ConfigError("there is nothing to serve: give a collection, an encoder or a reranker")
     limits = limits or ServerLimits()
-    service = make_service(retriever, encoder, reranker, limits, batching=batching, names=names)
+    service = make_service(retriever, encoder, reranker, limits, batching=batching, names=names, root=root)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,7 +93,7 @@ def create_app(
         app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
-    routers = [*ROUTERS, *protocols.ROUTERS, *(COLLECTION_ROUTERS if retriever is not None else ())]
-    for router in routers:
+    for router in (*ROUTERS, *protocols.ROUTERS):
         app.include_router(router)
+    routes.include_collections(app, own=retriever is not None, many=root is not None)
     return app

@@ -30,7 +30,10 @@ class ServeSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     collection: str | None = Field(None, description="a folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME")
+    collections: Path | None = Field(None, description="the path of a folder of collections")
     encoder: str | None = Field(None, description="the spec of an encoder")
+    allow_encoders: tuple[str, ...] = Field((), description="a list of specs of encoders, beside the usual one")
+    max_open: int = Field(16, ge=1, description="a whole number of at least 1")
     rerank: tuple[str, ...] = Field(
         (), description="a list of specs of rerankers, each orders the best of the one before"
     )

@@ -80,6 +80,30 @@ class UnknownModel(errors.InputError):
     code = "unknown_model"
 
 
+class UnknownCollection(errors.InputError):
+    """There is no collection, or no alias, of this name."""
+
+    code = "unknown_collection"
+
+
+class CollectionTaken(errors.InputError):
+    """The name is that of something else already."""
+
+    code = "collection_exists"
+
+
+class CollectionInUse(errors.InputError):
+    """The collection cannot be taken away now."""
+
+    code = "collection_in_use"
+
+
+class EncoderNotServed(errors.InputError):
+    """The collection is, or is to be, of an encoder that this server does not run."""
+
+    code = "encoder_not_served"
+
+
 # The most specific class of an error's MRO that stands here decides.
 STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     errors.MmseekError: 500,
@@ -102,6 +126,10 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     ClientGone: 499,
     NotOffered: 501,
     UnknownModel: 404,
+    UnknownCollection: 404,
+    CollectionTaken: 409,
+    CollectionInUse: 409,
+    EncoderNotServed: 409,
 }
 
 # What a client is told of faults of the server; the log has the whole sentence.

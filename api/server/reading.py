@@ -44,13 +44,19 @@ class Mixed:
 _PLAIN = Mixed()
 
 
-def read_query(body: SearchBody, limits: ServerLimits) -> Query:
+def read_query(body: SearchBody, limits: ServerLimits, content: Content | None = None) -> Query:
     """The query of a search.
+
+    Args:
+        body: as it was sent.
+        limits: what it may ask for.
+        content: what is asked, if it did not come in the body.
 
     Raises:
         InputError: it is empty, asks for too much, or names a picture that is not sent along.
     """
-    content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits)
+    if content is None:
+        content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits)
     check_ids(body.like, "like", limits)
     check_ids(body.unlike, "unlike", limits)
     also = tuple(

@@ -23,6 +23,7 @@ from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
 
 if TYPE_CHECKING:
+    from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
     from mmseek.protocols import Encoder, Reranker
@@ -42,6 +43,7 @@ def serve(
     keys: KeyRing | None = None,
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
+    root: CollectionRoot | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a collection, or models alone, until SIGTERM or Ctrl-C; then finish what was begun, within a bound.
@@ -57,6 +59,7 @@ def serve(
         keys: who may ask; None lets in everybody who reaches the address.
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser.
+        root: a folder of further collections.
         on_ready: told the URL once requests are answered.
 
     Raises:
@@ -76,6 +79,7 @@ def serve(
                 keys=keys,
                 names=names,
                 cors_origins=cors_origins,
+                root=root,
             )
             config = uvicorn.Config(
                 app,

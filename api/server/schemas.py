@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,11 +11,13 @@ from mmseek._types import GroupBy, SearchMode
 _PICTURE = "a data: URI like data:image/png;base64,..."
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What is sent; an unknown field is refused, for it is a mistake."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class _ContentBody(_Body):
+class _ContentBody(Body):
     text: str | None = None
     image: str | None = Field(None, description=_PICTURE)
     content: list[dict[str, Any]] | None = Field(
@@ -29,7 +31,28 @@ class WeightedBody(_ContentBody):
     weight: float = Field(1.0, allow_inf_nan=False, description="below 0: keep away from it; never 0")
 
 
-class SearchBody(_ContentBody):
+class RerankingBody(Body):
+    """What a search asks of the rerankers."""
+
+    rerank: bool | None = Field(None, description="whether the rerankers order the hits; if not given, they do")
+    rerank_depth: list[Annotated[int, Field(ge=1, strict=True)]] | None = Field(
+        None, min_length=1, max_length=8, description="how many hits each reranker orders, the first k if that is more"
+    )
+    rerank_fusion: Annotated[float, Field(allow_inf_nan=False)] | Literal["rrf"] | None = Field(
+        None, description="a weight w for `score before + w * rerank`, or rrf; if not given, the reranker's own order"
+    )
+    rerank_budget: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds for all rerankers; the rest follow as they were",
+    )
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="leave hits with a lower score out; the list may end empty"
+    )
+
+
+class SearchBody(_ContentBody, RerankingBody):
     """A query of text, a picture or both; or of `content`, parts in order."""
 
     instruction: str | None = Field(None, description="what to look for, to encoders that can use it")
@@ -38,10 +61,6 @@ class SearchBody(_ContentBody):
     candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
     filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
     mode: SearchMode = Field("dense", description="by vector, by words, or by both; without words always by vector")
-    rerank: bool | None = Field(None, description="whether the rerankers order the hits; if not given, they do")
-    threshold: float | None = Field(
-        None, allow_inf_nan=False, description="leave hits with a lower score out; the list may end empty"
-    )
     explain: bool = Field(False, description="tell of each hit where it was before and what the reranker was sent")
     also: list[WeightedBody] = Field(
         default_factory=list, max_length=64, description="more texts and pictures, weighted"
@@ -51,19 +70,35 @@ class SearchBody(_ContentBody):
     group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
 
 
-class DocumentsBody(_Body):
+class RecommendBody(Body):
+    """Documents to be like, and others not to be like."""
+
+    like: list[str] = Field(min_length=1, description="ids of documents to be near to")
+    unlike: list[str] = Field(default_factory=list, description="ids of documents to be far from")
+    k: int = Field(10, ge=1, strict=True, description="how many hits")
+    exclude: list[str] = Field(default_factory=list, description="ids that are never ranked")
+    candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
+    filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
+    group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
+
+
+class DocumentsBody(Body):
     """Documents to add or replace, in mmseek's item format, pictures as data: URIs."""
 
     documents: list[Any] = Field(min_length=1)
 
 
-class IdsBody(_Body):
+class IdsBody(Body):
     """Documents to remove."""
 
     ids: list[str] = Field(min_length=1)
 
 
-class SentAnswer(BaseModel):
+class Answer(BaseModel):
+    """What is answered."""
+
+
+class SentAnswer(Answer):
     """What a reranker's model read: the text, and how many tokens each picture and all have."""
 
     prompt: str
@@ -71,7 +106,7 @@ class SentAnswer(BaseModel):
     tokens: int | None
 
 
-class ExplainAnswer(BaseModel):
+class ExplainAnswer(Answer):
     """Where a hit was before reranking, its scores, what was sent, and its share of the time."""
 
     first_rank: int
@@ -81,7 +116,7 @@ class ExplainAnswer(BaseModel):
     took_ms: float
 
 
-class StageAnswer(BaseModel):
+class StageAnswer(Answer):
     """How far a reranker got."""
 
     reranker: str
@@ -91,7 +126,7 @@ class StageAnswer(BaseModel):
     took_ms: float
 
 
-class HitAnswer(BaseModel):
+class HitAnswer(Answer):
     """One hit; `document` is an item whose pictures are addresses of this service."""
 
     rank: int
@@ -102,16 +137,25 @@ class HitAnswer(BaseModel):
     explain: ExplainAnswer | None = None
 
 
-class SearchAnswer(BaseModel):
-    """The hits of a search, best first."""
+class UnscoredAnswer(Answer):
+    """A document that the reranker could not score, and the code of why; it stands behind all that it could."""
+
+    id: str
+    code: str
+
+
+class SearchAnswer(Answer):
+    """The hits of a search, best first; `timings` are the milliseconds of its steps."""
 
     hits: list[HitAnswer]
     took_ms: float
+    timings: dict[str, float]
+    unscored: list[UnscoredAnswer] | None = None
     rerankers: list[StageAnswer] | None = None
     below_threshold: int | None = None
 
 
-class FailureAnswer(BaseModel):
+class FailureAnswer(Answer):
     """A document that was not stored: its place in the request, counted from 0, and why."""
 
     id: str | None
@@ -120,7 +164,7 @@ class FailureAnswer(BaseModel):
     message: str
 
 
-class DocumentsAnswer(BaseModel):
+class DocumentsAnswer(Answer):
     """What became of the documents; those counted are durable."""
 
     indexed: int
@@ -128,13 +172,13 @@ class DocumentsAnswer(BaseModel):
     failed: list[FailureAnswer]
 
 
-class DeletedAnswer(BaseModel):
+class DeletedAnswer(Answer):
     """How many documents there were to remove."""
 
     deleted: int
 
 
-class EncoderAnswer(BaseModel):
+class EncoderAnswer(Answer):
     """The encoder of the collection."""
 
     spec: str
@@ -142,7 +186,7 @@ class EncoderAnswer(BaseModel):
     dim: int
 
 
-class CollectionAnswer(BaseModel):
+class CollectionAnswer(Answer):
     """What the collection holds. Times are ISO 8601 in UTC."""
 
     documents: int
@@ -154,21 +198,21 @@ class CollectionAnswer(BaseModel):
     updated_at: str
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(Answer):
     """`ok`, or `unavailable` and why."""
 
     status: str
     reason: str | None = None
 
 
-class ErrorDetail(BaseModel):
+class ErrorDetail(Answer):
     """A stable code to compare with, and a sentence to read."""
 
     code: str
     message: str
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(Answer):
     """The one shape of every error."""
 
     error: ErrorDetail

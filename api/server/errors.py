@@ -80,6 +80,12 @@ class UnknownModel(errors.InputError):
     code = "unknown_model"
 
 
+class BadCursor(errors.InputError):
+    """The cursor is not one of this list."""
+
+    code = "bad_cursor"
+
+
 class UnknownCollection(errors.InputError):
     """There is no collection, or no alias, of this name."""
 

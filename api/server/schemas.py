@@ -89,9 +89,17 @@ class DocumentsBody(Body):
 
 
 class IdsBody(Body):
-    """Documents to remove."""
+    """Documents that are wanted."""
 
     ids: list[str] = Field(min_length=1)
+
+
+class DeleteBody(Body):
+    """Documents to remove: these, or all that a filter holds for."""
+
+    ids: list[str] | None = Field(None, min_length=1)
+    filter: str | None = Field(None, description='a condition on metadata: year < 2000 and lang == "en"')
+    dry_run: bool = Field(False, description="only count them")
 
 
 class Answer(BaseModel):
@@ -173,9 +181,24 @@ class DocumentsAnswer(Answer):
 
 
 class DeletedAnswer(Answer):
-    """How many documents there were to remove."""
+    """How many documents were removed; of a dry run, how many would be."""
 
     deleted: int
+    would_delete: int | None = None
+
+
+class DocumentsPageAnswer(Answer):
+    """Documents in the item format, in the order of storing; `next` is the cursor of what follows, null at the end."""
+
+    documents: list[dict[str, Any]]
+    next: str | None
+
+
+class GotDocumentsAnswer(Answer):
+    """The documents that there are, in the order asked for, and the ids that are unknown."""
+
+    documents: list[dict[str, Any]]
+    missing: list[str]
 
 
 class EncoderAnswer(Answer):

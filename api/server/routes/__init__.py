@@ -11,6 +11,7 @@ from mmseek.api.server.routes import (
     collections,
     documents,
     health,
+    listing,
     metrics,
     pictures,
     search,
@@ -22,6 +23,7 @@ ROUTERS = (health.router, metrics.router)
 # What there is of a collection. Pictures before documents: both take any id, with slashes too.
 _OF_A_COLLECTION = (
     search.table,
+    listing.table,
     pictures.table,
     documents.table,
     thumbnails.table,

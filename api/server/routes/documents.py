@@ -7,9 +7,9 @@ from fastapi.responses import JSONResponse
 from mmseek._types import Document
 from mmseek.api.server.errors import DocumentNotFound
 from mmseek.api.server.hosting.place import PlaceDep
-from mmseek.api.server.reading import Failure, check_ids, own_code, read_documents
+from mmseek.api.server.reading import Failure, own_code, read_documents
 from mmseek.api.server.routes.table import RouteTable
-from mmseek.api.server.schemas import DeletedAnswer, DocumentsAnswer, DocumentsBody, ErrorAnswer, IdsBody
+from mmseek.api.server.schemas import DeletedAnswer, DocumentsAnswer, DocumentsBody, ErrorAnswer
 from mmseek.api.server.showing import document_json
 from mmseek.errors import InputError, ItemError
 from mmseek.media import MediaLimits
@@ -27,13 +27,6 @@ async def add(body: DocumentsBody, place: PlaceDep) -> JSONResponse:
     if len(body.documents) > most:
         raise InputError(f"there are {len(body.documents)} documents, and {most} are the most: send several requests")
     return JSONResponse(await place.run(place.service.writing, _add, body.documents, limits.media))
-
-
-@table.delete("", response_model=DeletedAnswer)
-async def remove_many(body: IdsBody, place: PlaceDep) -> JSONResponse:
-    """Remove documents; ids that are unknown are no error."""
-    check_ids(body.ids, "ids", place.service.limits)
-    return JSONResponse({"deleted": await place.run(place.service.writing, Retriever.delete, body.ids)})
 
 
 @table.get("/{document_id:path}", responses=_UNKNOWN)

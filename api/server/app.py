@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -41,6 +42,8 @@ def create_app(
     cors_origins: Sequence[str] = (),
     batching: BatcherOptions | None = None,
     root: CollectionRoot | None = None,
+    data: Path | None = None,
+    import_root: Path | None = None,
 ) -> FastAPI:
     """The service of a collection, or of models alone, as an ASGI application.
 
@@ -58,6 +61,8 @@ def create_app(
         cors_origins: pages of which origins may ask from a browser; by default none.
         batching: how the queues work; without it, as the limits say.
         root: a folder of further collections; see `hosting`.
+        data: a folder that is this server's alone, for bulk jobs; of a `root`, by default one in there.
+        import_root: below which jobs may read files of the server; None for none.
 
     Raises:
         ConfigError: there is neither a retriever nor a model.
@@ -65,7 +70,18 @@ def create_app(
     if retriever is None and encoder is None and reranker is None and root is None:
         raise ConfigError("there is nothing to serve: give a collection, an encoder or a reranker")
     limits = limits or ServerLimits()
-    service = make_service(retriever, encoder, reranker, limits, batching=batching, names=names, root=root)
+    service = make_service(
+        retriever,
+        encoder,
+        reranker,
+        limits,
+        batching=batching,
+        names=names,
+        root=root,
+        data=data,
+        import_root=import_root,
+    )
+    service.origins = tuple(cors_origins)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -56,6 +56,10 @@ class ServeSettings(BaseSettings):
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
+    max_job_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_job_bytes), ge=1, description="a size such as 4GiB")
+    data_dir: Path | None = Field(None, description="the path of a folder for this server's jobs")
+    import_root: Path | None = Field(None, description="the path of a folder whose files jobs may read")
+
     @field_validator("collection", "encoder")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:

@@ -86,6 +86,36 @@ class BadCursor(errors.InputError):
     code = "bad_cursor"
 
 
+class UnknownJob(errors.InputError):
+    """There is no such job of this collection."""
+
+    code = "unknown_job"
+
+
+class JobsFull(ServerBusy):
+    """Jobs and their inputs take all the room that they may."""
+
+    code = "jobs_full"
+
+
+class JobState(errors.InputError):
+    """The job is in a state in which this cannot be done to it."""
+
+    code = "job_state"
+
+
+class InputGone(errors.InputError):
+    """What the job was to read is not there any more, or is another file now."""
+
+    code = "input_gone"
+
+
+class CrossOrigin(errors.InputError):
+    """A page of another origin asks for a change that browsers let it ask for."""
+
+    code = "cross_origin"
+
+
 class UnknownCollection(errors.InputError):
     """There is no collection, or no alias, of this name."""
 
@@ -133,6 +163,10 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     NotOffered: 501,
     UnknownModel: 404,
     UnknownCollection: 404,
+    UnknownJob: 404,
+    JobState: 409,
+    InputGone: 409,
+    CrossOrigin: 403,
     CollectionTaken: 409,
     CollectionInUse: 409,
     EncoderNotServed: 409,
@@ -166,6 +200,11 @@ _MESSAGES: Final = {
 def status_of(error: errors.MmseekError) -> int:
     """The HTTP status of an error."""
     return _nearest(STATUS, error)
+
+
+def public_sentence(error: errors.MmseekError) -> str:
+    """What a client may read of an error."""
+    return str(error) if status_of(error) < 500 or isinstance(error, NotOffered) else _nearest(_PUBLIC, error)
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:

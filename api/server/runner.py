@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -44,6 +45,8 @@ def serve(
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     root: CollectionRoot | None = None,
+    data: Path | None = None,
+    import_root: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a collection, or models alone, until SIGTERM or Ctrl-C; then finish what was begun, within a bound.
@@ -60,6 +63,7 @@ def serve(
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser.
         root: a folder of further collections.
+        data, import_root: see `create_app`.
         on_ready: told the URL once requests are answered.
 
     Raises:
@@ -80,6 +84,8 @@ def serve(
                 names=names,
                 cors_origins=cors_origins,
                 root=root,
+                data=data,
+                import_root=import_root,
             )
             config = uvicorn.Config(
                 app,

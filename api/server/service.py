@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import Depends, Request
@@ -19,8 +21,10 @@ from mmseek.api.server.batching import (
     batcher_of_encoder,
     batcher_of_reranker,
 )
+from mmseek.api.server.data import OWN_FOLDER, ServerData
 from mmseek.api.server.errors import NotOffered
 from mmseek.api.server.hosting import CollectionRoot, Hosted
+from mmseek.api.server.jobs import Jobs
 from mmseek.api.server.lanes import Lane
 from mmseek.api.server.metrics import Metrics
 from mmseek.pipeline import Retriever
@@ -55,6 +59,9 @@ class Service:
         managing: the lane of what makes and deletes collections; it may wait for their requests to end.
         stopping: set once the server shuts down.
         hosted: the folder of collections beside `opened`, if there is one.
+        data: where this server keeps what is its own.
+        jobs: bulk jobs, if there is a place for them.
+        origins: pages of which origins may ask from a browser.
     """
 
     limits: ServerLimits
@@ -72,6 +79,9 @@ class Service:
     managing: Lane
     stopping: bool = False
     hosted: Hosted | None = None
+    data: ServerData | None = None
+    jobs: Jobs | None = None
+    origins: Sequence[str] = ()
 
     @property
     def retriever(self) -> Retriever:
@@ -92,12 +102,31 @@ class Service:
     def close(self) -> None:
         """End the queues and the threads; a second call does nothing."""
         self.stopping = True
+        if self.jobs is not None:
+            self.jobs.stop()
         for queue in self.queues:
             queue.close()
         for lane in (self.encoding, self.writing, self.reading, self.managing):
             lane.close()
+        if self.jobs is not None:
+            self.jobs.close()
         if self.hosted is not None:
             self.hosted.close()
+        if self.data is not None:
+            self.data.close()
+
+    def use(self, name: str | None) -> AbstractContextManager[Retriever]:
+        """A collection by its own name, or for None the server's own one, open until the block ends.
+
+        Raises:
+            NotOffered: the server has none of this kind.
+            UnknownCollection: there is none of this name.
+        """
+        if name is None:
+            return nullcontext(self.retriever)
+        if self.hosted is None:
+            raise NotOffered("this server has no folder of collections: start it with --collections DIR")
+        return self.hosted.use(name)
 
 
 def make_service(
@@ -109,6 +138,8 @@ def make_service(
     batching: BatcherOptions | None = None,
     names: Sequence[str] = (),
     root: CollectionRoot | None = None,
+    data: Path | None = None,
+    import_root: Path | None = None,
 ) -> Service:
     """Put queues before the models, also those of the retriever, which is copied for that."""
     metrics = Metrics()
@@ -132,7 +163,7 @@ def make_service(
     asked = pairs.get(id(reranker))
     first = None if encoder is None else encoders[encoder.identity.fingerprint][1]
     shared = _stages(stages, pairs)
-    return Service(
+    service = Service(
         limits=limits,
         metrics=metrics,
         encoder=encoder,
@@ -153,6 +184,13 @@ def make_service(
         if root is None
         else _hosted(root, [BatchedEncoder(*encoders[each.identity.fingerprint]) for each in given], shared),
     )
+    folder = root.folder.expanduser() / OWN_FOLDER if data is None and root is not None else data
+    if folder is not None and (retriever is not None or root is not None):
+        service.data = ServerData(folder)
+        service.jobs = Jobs(
+            service.data.folder, service.use, media=limits.media, most_bytes=limits.max_job_bytes, root=import_root
+        )
+    return service
 
 
 def _hosted(root: CollectionRoot, encoders: Sequence[BatchedEncoder], stages: Sequence[Stage]) -> Hosted:

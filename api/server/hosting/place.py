@@ -61,12 +61,7 @@ class Place:
             UnknownCollection: there is none of this name.
             NotOffered: the server has none at all.
         """
-        name = self.stored_name
-        if name is None:
-            yield self.service.retriever
-            return
-        assert self.service.hosted is not None
-        with self.service.hosted.use(name) as retriever:
+        with self.service.use(self.stored_name) as retriever:
             yield retriever
 
     async def run(

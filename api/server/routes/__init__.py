@@ -11,6 +11,7 @@ from mmseek.api.server.routes import (
     collections,
     documents,
     health,
+    jobs,
     listing,
     metrics,
     pictures,
@@ -24,6 +25,7 @@ ROUTERS = (health.router, metrics.router)
 _OF_A_COLLECTION = (
     search.table,
     listing.table,
+    jobs.table,
     pictures.table,
     documents.table,
     thumbnails.table,

@@ -56,8 +56,14 @@ async def info(name: _Name, service: ServiceDep) -> JSONResponse:
 @table.delete("/{name}", response_model=DeletedCollectionAnswer)
 async def delete(name: _Name, service: ServiceDep) -> JSONResponse:
     """Remove a collection with all that it holds; needs a key of scope admin. An alias keeps it from being removed."""
-    await service.managing.run(hosted_by(service).delete, name)
+    await service.managing.run(_delete, service, name)
     return JSONResponse({"deleted": name})
+
+
+def _delete(service: Service, name: str) -> None:
+    hosted_by(service).delete(name)
+    if service.jobs is not None:
+        service.jobs.drop(name)
 
 
 def _every(hosted: Hosted) -> dict[str, Any]:

@@ -72,6 +72,13 @@ def serve(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as they would be used, and stop.")
     ] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="A folder for this server's bulk jobs; else in --collections."),
+    ] = None,
+    import_root: Annotated[
+        Path | None, typer.Option("--import-root", metavar="DIR", help="Bulk jobs may read the files below it.")
+    ] = None,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,
     device: DeviceOption = None,
@@ -97,6 +104,8 @@ def serve(
             "host": host,
             "port": port,
             "api_key_file": api_key_file,
+            "data_dir": data_dir,
+            "import_root": import_root,
             "allow_remote": allow_remote or None,
         }
         asked = serve_settings(config, flags)
@@ -130,6 +139,8 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
             keys=keys,
             names=asked.names,
             cors_origins=asked.cors_origins,
+            data=asked.data_dir,
+            import_root=asked.import_root,
             on_ready=ready,
         )
 
@@ -148,6 +159,8 @@ def _check(asked: ServeSettings) -> None:
         raise ConfigError(
             "there is nothing to serve: give --collection PLACE, --collections DIR, --encoder SPEC or --rerank SPEC"
         )
+    if (asked.data_dir or asked.import_root) and not (asked.collection or asked.collections):
+        raise ConfigError("--data-dir and --import-root are for bulk jobs: add --collection PLACE or --collections DIR")
     if asked.allow_encoders and asked.collections is None:
         raise ConfigError("--allow-encoder is for the collections of a folder: add --collections DIR")
     if asked.collection and asked.encoder:

@@ -1,5 +1,7 @@
 """Lists with cursors, several documents by id, and deleting by filter, over REST."""
 
+import contextlib
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -52,10 +54,8 @@ def test_a_cursor_of_another_list_is_refused(filled):
 @given(st.text(max_size=40) | st.binary(max_size=40).map(lambda raw: raw.decode("latin1")))
 @settings(max_examples=60, deadline=None)
 def test_no_text_breaks_the_reading_of_cursors(text):
-    try:
+    with contextlib.suppress(BadCursor):
         assert read_cursor(text, "a") >= 0
-    except BadCursor:
-        pass
 
 
 @given(st.integers(0, 2**63 - 1), st.none() | st.text(max_size=5), st.none() | st.text(max_size=5))

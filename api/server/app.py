@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from mmseek.api.server import errors, protocols, routes
 from mmseek.api.server.body_limit import BodyLimit
 from mmseek.api.server.host_check import HostCheck
+from mmseek.api.server.idempotency import AnswerStore, Idempotency
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
 from mmseek.api.server.request_scope import RequestScopes
@@ -87,6 +88,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        answers.close()
 
     app = FastAPI(
         title="mmseek",
@@ -98,7 +100,9 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    answers = AnswerStore(None if service.data is None else service.data.folder / "idempotency.sqlite")
     # The last one added is the outermost.
+    app.add_middleware(Idempotency, store=answers)
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
     if keys is not None:

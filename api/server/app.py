@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mmseek.api.server import errors, protocols, routes
 from mmseek.api.server.body_limit import BodyLimit
+from mmseek.api.server.description import describe
 from mmseek.api.server.host_check import HostCheck
 from mmseek.api.server.idempotency import AnswerStore, Idempotency
 from mmseek.api.server.limits import ServerLimits
@@ -116,4 +117,5 @@ def create_app(
     for router in (*ROUTERS, *protocols.ROUTERS):
         app.include_router(router)
     routes.include_collections(app, own=retriever is not None, many=root is not None)
+    describe(app)
     return app

@@ -1,6 +1,18 @@
 """Python clients of a running `mmseek serve`. Importing them loads no model and no array library."""
 
-from mmseek.api.client.answers import Added, CollectionStatus, Explained, Failed, SearchAnswer, StageOutcome
+from mmseek.api.client.answers import (
+    Added,
+    CollectionNames,
+    CollectionStatus,
+    Counted,
+    DocumentsPage,
+    Explained,
+    Failed,
+    JobStatus,
+    LineFailed,
+    SearchAnswer,
+    StageOutcome,
+)
 from mmseek.api.client.asynchronous import AsyncClient
 from mmseek.api.client.failures import BadAnswer, Busy, KeyRefused, NotFound, Unreachable
 from mmseek.api.client.retrying import Retry
@@ -12,10 +24,15 @@ __all__ = [
     "BadAnswer",
     "Busy",
     "Client",
+    "CollectionNames",
     "CollectionStatus",
+    "Counted",
+    "DocumentsPage",
     "Explained",
     "Failed",
+    "JobStatus",
     "KeyRefused",
+    "LineFailed",
     "NotFound",
     "Retry",
     "SearchAnswer",

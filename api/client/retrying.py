@@ -15,7 +15,7 @@ _AGAIN: Final = frozenset({408, 429, 502, 503, 504})
 class Retry:
     """How often a request is sent again.
 
-    Every request of this service may be: documents of equal id replace each other, and what is deleted stays so.
+    Every request of this service may be: what changes something carries an `Idempotency-Key`, by which it is done once.
 
     Args:
         attempts: at most, the first one included.
@@ -44,7 +44,8 @@ class Retry:
 
 
 def _is_passing(answer: httpx.Response) -> bool:
-    return answer.status_code in _AGAIN
+    # 409 with Retry-After: the same request, sent before, is at work still.
+    return answer.status_code in _AGAIN or (answer.status_code == 409 and "retry-after" in answer.headers)
 
 
 def _last(state: tenacity.RetryCallState) -> Any:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,17 +33,19 @@ from mmseek.index.compaction import copy_living, drop_unused_pictures
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import storage_errors
 from mmseek.index.filter_cache import FilterCache
-from mmseek.index.filter_sql import restrict
+from mmseek.index.filter_sql import compile_filter, restrict
 from mmseek.index.head import Head, read_head, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
+from mmseek.index.listing import read_page
 from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
 from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
+from mmseek.index.sizes import bytes_below
 from mmseek.index.stream import stored_batches, vectors_of
 from mmseek.index.verify import Parts, verify
 from mmseek.index.view import IndexFactory, VectorView, exact_index
-from mmseek.protocols import CollectionInfo, VerifyReport
+from mmseek.protocols import CollectionInfo, DocumentPage, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -119,7 +121,7 @@ class LocalCollection:
                 encoder=self._manifest.encoder,
                 documents=snapshot.count(),
                 modalities=snapshot.modalities(),
-                bytes=_bytes_below(self._folder),
+                bytes=bytes_below(self._folder),
                 created_at=self._manifest.created_at,
                 updated_at=snapshot.updated_at(),
                 index=describe(self._ann.folder, snapshot, self.encoder.dim),
@@ -138,11 +140,19 @@ class LocalCollection:
 
     def delete(self, ids: Container[str]) -> int:
         wanted = id_list(ids)
-        with self._writing:
-            self._check_writer()
-            with self._connections.lend() as connection, self._transaction(connection) as (transaction, generation):
-                count = transaction.delete(wanted, generation)
-        return count
+        return self._delete(lambda _: wanted)
+
+    def page(self, limit: int, after: int = 0, filter: str | None = None) -> DocumentPage:  # noqa: A002
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            return read_page(snapshot, self._assets, limit, after, filter)
+
+    def count_where(self, filter: str) -> int:  # noqa: A002
+        with self._connections.lend() as connection, reading(connection) as snapshot:
+            return snapshot.count_where(compile_filter(filter))
+
+    def delete_where(self, filter: str) -> int:  # noqa: A002
+        condition = compile_filter(filter)
+        return self._delete(lambda snapshot: snapshot.ids_where(condition))
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         wanted = id_list(ids)
@@ -303,6 +313,13 @@ class LocalCollection:
             hits.append(Hit(rank, document.id, score, {kind: score}, document))
         return hits
 
+    def _delete(self, wanted: Callable[[Snapshot], Sequence[str]]) -> int:
+        with self._writing:
+            self._check_writer()
+            with self._connections.lend() as connection, self._transaction(connection) as (transaction, generation):
+                count = transaction.delete(wanted(transaction), generation)
+        return count
+
     def _store(self, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None]) -> None:
         with self._connections.lend() as connection:
             with reading(connection) as snapshot:
@@ -377,13 +394,3 @@ class LocalCollection:
             raise CollectionError(f"the collection {self._folder} is closed: open it again")
         if self._lock is None:
             raise CollectionError(f'{self._folder} is open for reading only: open it with mode="write"')
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue  # the writer's temporary file
-    return total

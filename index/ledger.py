@@ -81,6 +81,21 @@ class Snapshot:
         found = self.sql.execute(sql, condition.parameters)
         return np.fromiter((row for (row,) in found), dtype=np.int64)
 
+    def count_where(self, condition: Condition) -> int:
+        """How many documents a condition holds for."""
+        sql = f"SELECT count(*) FROM documents WHERE {condition.sql}"  # noqa: S608  # made of constants by filter_sql
+        return int(self.sql.execute(sql, condition.parameters).fetchone()[0])
+
+    def ids_where(self, condition: Condition) -> list[str]:
+        """Their ids."""
+        sql = f"SELECT id FROM documents WHERE {condition.sql}"  # noqa: S608  # made of constants by filter_sql
+        return [name for (name,) in self.sql.execute(sql, condition.parameters)]
+
+    def records_after(self, row: int, limit: int, condition: Condition) -> list[Record]:
+        """The first `limit` rows over `row` that a condition holds for, ascending."""
+        sql = f"SELECT * FROM documents WHERE row > ? AND {condition.sql} ORDER BY row LIMIT ?"  # noqa: S608
+        return list(map(Record._make, self.sql.execute(sql, (row, *condition.parameters, limit))))
+
     def has_words(self) -> bool:
         """Whether `search_words` can be asked; collections made by early versions have no index of words."""
         return words.has_words(self.sql)

@@ -102,6 +102,97 @@ class CollectionStatus:
     updated_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentsPage:
+    """Some documents of a list; `next` is the cursor of what follows, None at the end."""
+
+    documents: tuple[Document, ...]
+    next: str | None
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many documents were removed; of a dry run, how many would be."""
+
+    deleted: int
+    would_delete: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionNames:
+    """The collections of a server, each alias with what it stands for, and the encoders of new collections."""
+
+    collections: tuple[str, ...]
+    aliases: Mapping[str, str]
+    encoders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """How far a job is.
+
+    Args:
+        id: of it.
+        state: waiting, running, done, failed or cancelled.
+        progress: of its input, from 0 to 1.
+        lines: that are done.
+        indexed, unchanged, failed: documents among them; those counted are durable.
+        code, message: why the job failed.
+    """
+
+    id: str
+    state: str
+    progress: float
+    lines: int
+    indexed: int
+    unchanged: int
+    failed: int
+    code: str | None
+    message: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class LineFailed:
+    """A line that was not stored, counted from 1, and why."""
+
+    line: int
+    id: str | None
+    code: str
+    message: str
+
+
+def read_job(answer: Mapping[str, Any]) -> JobStatus:
+    """How far a job is."""
+    error = answer["error"] or {}
+    return JobStatus(
+        answer["id"],
+        answer["state"],
+        answer["progress"],
+        answer["lines"],
+        answer["indexed"],
+        answer["unchanged"],
+        answer["failed"],
+        error.get("code"),
+        error.get("message"),
+    )
+
+
+def read_page(answer: Mapping[str, Any], base: str) -> DocumentsPage:
+    """A page of documents; `base` is the address of the service."""
+    return DocumentsPage(tuple(read_document(item, base) for item in answer["documents"]), answer["next"])
+
+
 def read_search(answer: Mapping[str, Any], base: str) -> SearchAnswer:
     """The answer of a search; `base` is the address of the service."""
     hits = tuple(

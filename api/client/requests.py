@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 from urllib.parse import quote
 
 from mmseek._types import Content, Document, GroupBy, Image, Part, SearchMode, Text, Weighted
@@ -35,11 +35,24 @@ class SearchOptions(TypedDict, total=False):
     unlike: Sequence[str]
     group_by: GroupBy
     rerank: bool
+    rerank_depth: Sequence[int]
+    rerank_fusion: float | Literal["rrf"]
+    rerank_budget: float
     threshold: float
     explain: bool
 
 
-_LISTS: Final = ("exclude", "candidates", "like", "unlike")
+class RecommendOptions(TypedDict, total=False):
+    """How documents are recommended besides by which ids."""
+
+    k: int
+    filter: str
+    exclude: Sequence[str]
+    candidates: Sequence[str]
+    group_by: GroupBy
+
+
+_LISTS: Final = ("exclude", "candidates", "like", "unlike", "rerank_depth")
 
 
 def _options_json(options: SearchOptions) -> dict[str, Any]:
@@ -80,21 +93,12 @@ def question_json(query: str | Content | None, image: Picture | None) -> dict[st
     return content_json(Content(tuple(parts)))
 
 
-_FORM: Final = ("instruction", "k", "mode", "filter", "rerank")
-
-
 def upload_form(
     text: str | None, image: Picture, options: SearchOptions
 ) -> tuple[dict[str, str], dict[str, tuple[str, bytes]]]:
-    """Fields and file of a search with a picture as a form: a quarter smaller than as JSON.
-
-    Raises:
-        InputError: forms do not have one of the options.
-    """
-    other = sorted(set(options) - set(_FORM))
-    if other:
-        raise InputError(f"a search by upload has no {other[0]}: use search, which takes pictures too")
-    fields = {name: json.dumps(value) if isinstance(value, bool) else str(value) for name, value in options.items()}
+    """Fields and file of a search with a picture as a form: a quarter smaller than as JSON."""
+    given = _options_json(options)
+    fields = {"options": json.dumps(given)} if given else {}
     if text is not None:
         fields["text"] = text
     return fields, {"image": ("picture", bytes_of(as_image(image)))}
@@ -160,15 +164,17 @@ def batches(documents: Iterable[Document | Mapping[str, Any]]) -> Iterator[list[
         yield batch
 
 
-def document_path(document_id: str) -> str:
-    """The address of a document."""
-    return f"v1/documents/{quote(document_id, safe='')}"
+def document_path(base: str, document_id: str) -> str:
+    """The address of a document; `base` is that of its collection."""
+    return f"{base}/documents/{quote(document_id, safe='')}"
 
 
-def picture_path(document_id: str, number: int, side: int | None) -> str:
-    """The address of a document's picture, or of a small copy of it."""
+def picture_path(base: str, document_id: str, number: int, side: int | None) -> str:
+    """The address of a document's picture, or of a small copy of it; `base` is that of its collection."""
     name = quote(document_id, safe="")
-    return f"v1/documents/{name}/images/{number}" if side is None else f"v1/thumbnails/{name}/{number}?side={side}"
+    if side is None:
+        return f"{base}/documents/{name}/images/{number}"
+    return f"{base}/thumbnails/{name}/{number}?side={side}"
 
 
 def _part_json(part: Part) -> dict[str, str]:

@@ -15,7 +15,7 @@ from mmseek._network import PASSING, retry_after
 class Retry:
     """How often a request is sent again.
 
-    Every request of this service may be: documents of equal id replace each other, and what is deleted stays so.
+    Every request of this service may be: what changes something carries an `Idempotency-Key`, by which it is done once.
 
     Args:
         attempts: at most, the first one included.
@@ -36,7 +36,7 @@ class Retry:
             "stop": tenacity.stop_after_attempt(self.attempts),
             "wait": self._wait,
             "retry": tenacity.retry_if_exception_type(httpx.TransportError)
-            | tenacity.retry_if_result(lambda answer: answer.status_code in again),
+            | tenacity.retry_if_result(lambda answer: _is_passing(answer, again)),
             "retry_error_callback": _last,
         }
 
@@ -45,6 +45,11 @@ class Retry:
         if asked is not None:
             return min(asked, self.longest)
         return tenacity.wait_random_exponential(multiplier=self.first, max=self.longest, min=self.first / 2)(state)
+
+
+def _is_passing(answer: httpx.Response, again: frozenset[int]) -> bool:
+    # 409 with Retry-After: the same request, sent before, is at work still.
+    return answer.status_code in again or (answer.status_code == 409 and "retry-after" in answer.headers)
 
 
 def _last(state: tenacity.RetryCallState) -> Any:

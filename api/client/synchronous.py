@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
@@ -9,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import httpx
 import tenacity
 
-from mmseek.api.client import calls
+from mmseek.api.client import calls, managing
 from mmseek.api.client.asking import EventReader
 from mmseek.api.client.failures import Unreachable, failure
-from mmseek.api.client.requests import Picture, SearchOptions, batches
+from mmseek.api.client.requests import Picture, batches
 from mmseek.api.client.retrying import Retry
+from mmseek.api.client.verbs import waits
 
 if TYPE_CHECKING:
     from mmseek._types import Content, Document
-    from mmseek.api.client.answers import Added, CollectionStatus, SearchAnswer
-    from mmseek.api.client.asking import AskAnswer, AskEvent, AskOptions
+    from mmseek.api.client.answers import Added, JobStatus
+    from mmseek.api.client.asking import AskEvent, AskOptions
 
 T = TypeVar("T")
 
@@ -51,43 +54,38 @@ class Client:
         retry: Retry | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._url = url
-        self._timeout = timeout
+        self._at = calls.Target(url, timeout=timeout)
         self._http = httpx.Client(transport=transport, **calls.client_options(url, key, timeout))
         self._retry = retry or Retry()
 
-    def search(
-        self,
-        query: str | Content | None = None,
-        *,
-        image: Picture | None = None,
-        **options: Unpack[SearchOptions],
-    ) -> SearchAnswer:
-        """The documents nearest to a text, a picture, or both.
+    search = waits(calls.search)
+    search_upload = waits(calls.search_upload)
+    recommend = waits(calls.recommend)
+    get = waits(calls.get)
+    get_many = waits(calls.get_many)
+    page = waits(calls.page)
+    delete_where = waits(calls.delete_where)
+    picture = waits(calls.picture)
+    info = waits(calls.info)
+    ask = waits(calls.ask)
+    collections = waits(managing.collections)
+    create_collection = waits(managing.create_collection)
+    delete_collection = waits(managing.delete_collection)
+    set_alias = waits(managing.set_alias)
+    remove_alias = waits(managing.remove_alias)
+    start_job = waits(managing.start_job)
+    job = waits(managing.job)
+    jobs = waits(managing.jobs)
+    job_failures = waits(managing.job_failures)
+    cancel_job = waits(managing.cancel_job)
+    resume_job = waits(managing.resume_job)
+    forget_job = waits(managing.forget_job)
 
-        Args:
-            query: text, or content whose pictures are files or bytes.
-            image: a picture beside the text: a path, bytes, an `Image` or a PIL picture.
-            options: as of `Retriever.search`, and `threshold`; by default as the server has them.
-        """
-        return self._do(calls.search(self._url, query, image, options))
-
-    def search_upload(self, image: Picture, text: str | None = None, **options: Unpack[SearchOptions]) -> SearchAnswer:
-        """The same with a picture sent as a file; of the options only instruction, k, mode, filter and rerank."""
-        return self._do(calls.search_upload(self._url, image, text, options))
-
-    def ask(
-        self, question: str | Content | None = None, *, image: Picture | None = None, **options: Unpack[AskOptions]
-    ) -> AskAnswer:
-        """An answer from the collection, with its sources, by the chat endpoint that the server is set up with.
-
-        Args:
-            question: text, or content whose pictures are files or bytes.
-            image: a picture beside the text.
-            options: as of `POST /v1/ask`; by default as the server has them.
-        """
-        call = calls.ask(self._url, question, image, options, timeout=self._timeout, stream=False)
-        return self._do(call)
+    def collection(self, name: str) -> Self:
+        """A client of one collection of the server, by its name or an alias; it shares the connections of this one."""
+        other = copy.copy(self)
+        other._at = managing.named(self._at, name)  # noqa: SLF001  # its own copy
+        return other
 
     def ask_stream(
         self, question: str | Content | None = None, *, image: Picture | None = None, **options: Unpack[AskOptions]
@@ -96,19 +94,19 @@ class Client:
 
         Closing it ends the work. What is given is as of `ask`.
         """
-        call = calls.ask(self._url, question, image, options, timeout=self._timeout, stream=True)
+        call = calls.ask_stream(self._at, question, image=image, **options)
         answer = self._send(call, stream=True)
         try:
             if answer.status_code not in call.accepts:
                 raise failure(answer)
-            reader = EventReader(calls.address(self._url))
+            reader = EventReader(self._at.address)
             for line in answer.iter_lines():
                 if (event := reader.read(line)) is not None:
                     yield event
             if not reader.ended:
                 raise reader.broken()
         except httpx.HTTPError as error:
-            raise Unreachable(calls.unreachable(self._url, error)) from error
+            raise Unreachable(calls.unreachable(self._at.url, error)) from error
         finally:
             answer.close()
 
@@ -121,33 +119,29 @@ class Client:
         outcomes: list[Added] = []
         sent = 0
         for batch in batches(documents):
-            outcomes.append(self._do(calls.add(batch, sent)))
+            outcomes.append(self._do(calls.add(self._at, batch, sent)))
             sent += len(batch)
         return calls.sum_up(outcomes)
 
-    def get(self, document_id: str) -> Document:
-        """A document; its pictures are URLs of the service.
-
-        Raises:
-            NotFound: there is none.
-        """
-        return self._do(calls.get(self._url, document_id))
-
     def delete(self, ids: Sequence[str]) -> int:
         """Remove documents, and return how many there were; unknown ids are no error."""
-        return self._do(calls.delete(ids)) if ids else 0
+        return self._do(calls.delete(self._at, ids)) if ids else 0
 
-    def picture(self, document_id: str, number: int = 0, *, side: int | None = None) -> bytes:
-        """The file of a document's picture, counted from 0; with `side`, a small copy of about that many pixels.
+    def documents(self, filter: str | None = None, *, limit: int = 500) -> Iterator[Document]:  # noqa: A002
+        """All documents in the order of storing, `limit` a request; writes meanwhile neither hide nor repeat others."""
+        cursor: str | None = None
+        while True:
+            found = self.page(limit=limit, cursor=cursor, filter=filter)
+            yield from found
+            cursor = found.next
+            if cursor is None:
+                return
 
-        Raises:
-            NotFound: there is none.
-        """
-        return self._do(calls.picture(document_id, number, side))
-
-    def info(self) -> CollectionStatus:
-        """What the collection holds."""
-        return self._do(calls.info())
+    def wait_for_job(self, job_id: str, *, pause: float = 0.5) -> JobStatus:
+        """A job when it has ended; asked for every `pause` seconds."""
+        while not (found := self.job(job_id)).ended:
+            time.sleep(pause)
+        return found
 
     def is_ready(self) -> bool:
         """Whether the server can serve requests now; asked once.
@@ -178,7 +172,7 @@ class Client:
         try:
             answer: httpx.Response = retrying(self._request, call, stream=stream)
         except httpx.HTTPError as error:
-            raise Unreachable(calls.unreachable(self._url, error)) from error
+            raise Unreachable(calls.unreachable(self._at.url, error)) from error
         return answer
 
     def _request(self, call: calls.Call[Any], *, stream: bool) -> httpx.Response:

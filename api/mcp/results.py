@@ -26,6 +26,28 @@ class SearchResults(BaseModel):
     hits: list[Found]
 
 
+class Listed(BaseModel):
+    """A document of a list."""
+
+    id: str = Field(description="give this to get_document and get_image")
+    caption: str = Field(description="the beginning of its text, or its caption")
+    pictures: int = Field(description="how many pictures it has")
+
+
+class DocumentList(BaseModel):
+    """Some documents in the order of storing."""
+
+    documents: list[Listed]
+    total: int = Field(description="how many there are in all, on this page and others")
+    next: int | None = Field(description="give this as `after` for the next page; null at the end")
+
+
+class DeletedDocuments(BaseModel):
+    """How many documents there were to remove."""
+
+    deleted: int
+
+
 class PartOfDocument(BaseModel):
     """A piece of a document: text, or the number of a picture for get_image."""
 
@@ -50,14 +72,18 @@ class AddedDocument(BaseModel):
     outcome: str = Field(description="indexed, or unchanged where it was there already")
 
 
+def listed(document: Document) -> Listed:
+    """A document of a list in few words."""
+    return Listed(id=document.id, caption=_words(document), pictures=len(document.content.images))
+
+
 def found(hit: Hit) -> Found:
     """A hit in few words."""
     document = hit.document
-    words = document.content.text.strip() or caption(document)
     return Found(
         id=hit.id,
         score=round(float(hit.score), 4),
-        caption=shortened(words, _SNIPPET),
+        caption=_words(document),
         pictures=len(document.content.images),
         parent_id=document.parent_id,
     )
@@ -84,3 +110,7 @@ def whole(document: Document, most: int) -> WholeDocument:
         parent_id=document.parent_id,
         shortened=cut,
     )
+
+
+def _words(document: Document) -> str:
+    return shortened(document.content.text.strip() or caption(document), _SNIPPET)

@@ -19,12 +19,23 @@ from pydantic import Field
 
 from mmseek import __version__
 from mmseek._types import Content, Document, Image, Part, Query, SearchMode, Text
-from mmseek.api.mcp.results import AddedDocument, Found, SearchResults, WholeDocument, found, whole
+from mmseek.api.mcp.results import (
+    AddedDocument,
+    DeletedDocuments,
+    DocumentList,
+    Found,
+    SearchResults,
+    WholeDocument,
+    found,
+    listed,
+    whole,
+)
 from mmseek.api.pages.thumbnails import small_copy
 from mmseek.errors import InputError, MediaError, MmseekError, UrlRefused
 from mmseek.items import parse_item
 from mmseek.media import MediaLimits
 from mmseek.pipeline import Retriever
+from mmseek.protocols import Listing
 
 __all__ = ["Found", "make_server"]
 
@@ -52,6 +63,7 @@ class Tools:
         text: Annotated[str | None, Field(description="what to look for, in words")] = None,
         image_base64: Annotated[str | None, _PICTURE] = None,
         like: Annotated[list[str] | None, Field(description="ids of documents to be near to")] = None,
+        unlike: Annotated[list[str] | None, Field(description="ids of documents to be far from")] = None,
         k: Annotated[int, Field(ge=1, le=_MOST_HITS, description="how many hits")] = 10,
         mode: Annotated[SearchMode, Field(description="by meaning, by words, or by both")] = "dense",
         filter: Annotated[  # noqa: A002  # the word that Query and the other surfaces use
@@ -68,12 +80,44 @@ class Tools:
                 mode=mode,
                 filter=filter,
                 like=tuple(like or ()),
+                unlike=tuple(unlike or ()),
             )
             with self._lock:
                 hits = self._retriever.search(query).hits
         except MmseekError as error:
             raise _told(error) from error
         return SearchResults(hits=[found(hit) for hit in hits])
+
+    def list_documents(
+        self,
+        filter: Annotated[  # noqa: A002
+            str | None, Field(description='a condition on metadata: year >= 2020 and lang = "en"')
+        ] = None,
+        limit: Annotated[int, Field(ge=1, le=_MOST_HITS, description="how many")] = 20,
+        after: Annotated[int, Field(ge=0, description="`next` of the page before")] = 0,
+    ) -> DocumentList:
+        """Go through the documents in the order of storing, all of them or those with some metadata."""
+        try:
+            with self._lock:
+                collection = self._retriever.collection
+                if not isinstance(collection, Listing):
+                    raise InputError("this collection cannot be listed: search it")
+                page = collection.page(limit, after, filter)
+                count = None if filter is None else collection.count_where(filter)
+                total = collection.info().documents if count is None else count
+        except MmseekError as error:
+            raise _told(error) from error
+        return DocumentList(documents=[listed(document) for document in page.documents], total=total, next=page.next)
+
+    def delete_documents(
+        self, ids: Annotated[list[str], Field(min_length=1, max_length=1000, description="as search gave them")]
+    ) -> DeletedDocuments:
+        """Remove documents for good; ids that are unknown are no error."""
+        try:
+            with self._lock:
+                return DeletedDocuments(deleted=self._retriever.delete(ids))
+        except MmseekError as error:
+            raise _told(error) from error
 
     def get_document(
         self,
@@ -167,10 +211,11 @@ def make_server(retriever: Retriever, *, allow_write: bool = False, limits: Medi
             "read what was found with get_document and look at its pictures with get_image."
         ),
     )
-    for reading in (tools.search, tools.get_document, tools.get_image):
+    for reading in (tools.search, tools.list_documents, tools.get_document, tools.get_image):
         server.tool(annotations=_annotations(read_only=True))(reading)
     if allow_write:
         server.tool(annotations=_annotations(read_only=False))(tools.add_document)
+        server.tool(annotations=_annotations(read_only=False))(tools.delete_documents)
     return server
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import tenacity
@@ -24,8 +25,7 @@ from mmseek.protocols import Reranker
 
 __all__ = ["RemoteSource", "ServiceError", "ServiceUnavailable"]
 
-_PAGE: Final = 1000  # the most hits that a service gives at once, by default
-_ANYTHING: Final = "document"  # every document has a vector, so a search for anything finds all that it may
+_PAGE: Final = 1000  # the most documents that a service gives at once, by default
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 32 * 1024**2
 _LONGEST_WAIT: Final = 30.0
@@ -73,7 +73,8 @@ class RemoteSource:
     Every request may be made again safely: nothing here counts, adds up or appends.
 
     Args:
-        url: of the service, for example `http://127.0.0.1:8000`.
+        url: of the service, for example `http://127.0.0.1:8000`; with `/v1/collections/NAME` after it, of one of its
+            collections.
         api_key: sent as a bearer token, to this service only.
         timeout: seconds that one request may take.
         retries: how often a request is made again after a failed connection or an answer of "busy"; 0 for never.
@@ -107,7 +108,7 @@ class RemoteSource:
             raise InputError(f"{url!r} is no address of a service: give one like http://127.0.0.1:8000")
         if timeout <= 0 or retries < 0 or backoff < 0:
             raise ConfigError("the time limit of a service must be above 0 seconds, its retries and backoff at least 0")
-        self._url = url.rstrip("/")
+        self._url, self._base = _placed_at(url.rstrip("/"))
         rerankers = [] if reranker is None else list(reranker) if isinstance(reranker, Sequence) else [reranker]
         self._stages = as_stages(rerankers, rerank_depth)
         self._how = reranking or Reranking()
@@ -147,27 +148,27 @@ class RemoteSource:
         return await asyncio.to_thread(self._ordered, query, hits) if self._stages and rerank else hits
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        """See `SearchSource`. One request for a thousand: a search that ranks these ids and nothing else."""
+        """See `SearchSource`. One request for a thousand."""
         found: dict[str, Document] = {}
         for start in range(0, len(ids), _PAGE):
             page = list(dict.fromkeys(ids[start : start + _PAGE]))
-            body = {"text": _ANYTHING, "k": len(page), "candidates": page}
-            found |= {hit.id: hit.document for hit in self._hits(self._send(_Call("POST", "/v1/search", body)))}
+            answer = self._send(_Call("POST", f"{self._base}/documents/get", {"ids": page}))
+            found |= {document.id: document for document in self._documents(_json(answer, self._url))}
         return found
 
     def documents(self, filter: str | None = None) -> Iterator[Document]:  # noqa: A002
-        """See `SearchSource`. The service has no list: pages of a search are read, each without what came before."""
-        seen: list[str] = []
+        """See `SearchSource`: pages of the service's list, by its cursor."""
+        asked = {"limit": str(_PAGE)} | ({} if filter is None else {"filter": filter})
         while True:
-            body = {"text": _ANYTHING, "k": _PAGE, "exclude": seen, "filter": filter}
-            page = self._hits(self._send(_Call("POST", "/v1/search", body)))
-            yield from (hit.document for hit in page)
-            seen += [hit.id for hit in page]
-            if len(page) < _PAGE:
+            page = _json(self._send(_Call("GET", f"{self._base}/documents?{urlencode(asked)}")), self._url)
+            yield from self._documents(page)
+            if page.get("next") is None:
                 return
+            asked["cursor"] = str(page["next"])
 
     def count(self) -> int:
-        answer = _json(self._send(_Call("GET", "/v1/collection")), self._url)
+        path = "/v1/collection" if self._base == "/v1" else self._base
+        answer = _json(self._send(_Call("GET", path)), self._url)
         return int(answer["documents"])
 
     def add(self, documents: Sequence[Document]) -> tuple[ItemError, ...]:
@@ -192,12 +193,14 @@ class RemoteSource:
     def delete(self, ids: Sequence[str]) -> int:
         if not ids:
             return 0
-        return int(_json(self._send(_Call("DELETE", "/v1/documents", {"ids": list(ids)})), self._url)["deleted"])
+        return int(
+            _json(self._send(_Call("DELETE", f"{self._base}/documents", {"ids": list(ids)})), self._url)["deleted"]
+        )
 
     def picture(self, image: Image) -> bytes:
         if image.url is None:
             return read_bytes(image, self._limits)
-        if not image.url.startswith(f"{self._url}/v1/documents/"):
+        if not image.url.startswith(f"{self._url}{self._base}/documents/"):
             raise UrlRefused(f"{image.url[:200]} is not fetched: it is no picture of {self._url}")
         data = self._send(_Call("GET", image.url.removeprefix(self._url))).content
         return read_bytes(Image(data=data), self._limits)
@@ -222,7 +225,7 @@ class RemoteSource:
             "rerank": None if rerank and not here else False,
             "threshold": None if here else self._how.threshold,
         }
-        return _Call("POST", "/v1/search", body)
+        return _Call("POST", f"{self._base}/search", body)
 
     def _content_json(self, content: Content) -> dict[str, Any]:
         item = item_to_json(self._inlined(Document("query", content)))
@@ -233,7 +236,7 @@ class RemoteSource:
         return rerank_loaded(self._stages, query, hits, self._how, self.picture)
 
     def _add(self, items: list[dict[str, Any]]) -> list[ItemError]:
-        answer = _json(self._send(_Call("POST", "/v1/documents", {"documents": items})), self._url)
+        answer = _json(self._send(_Call("POST", f"{self._base}/documents", {"documents": items})), self._url)
         return [ItemError(str(each["message"]), item_id=each["id"]) for each in answer["failed"]]
 
     def _inlined(self, document: Document) -> Document:
@@ -285,6 +288,12 @@ class RemoteSource:
         except (KeyError, TypeError) as error:
             raise _strange(self._url) from error
 
+    def _documents(self, answer: dict[str, Any]) -> list[Document]:
+        try:
+            return [self._document(item) for item in answer["documents"]]
+        except (KeyError, TypeError) as error:
+            raise _strange(self._url) from error
+
     def _document(self, item: dict[str, Any]) -> Document:
         """The item of an answer, whose pictures are addresses below that of the service."""
         parts = item.get("content", ())
@@ -297,6 +306,12 @@ class RemoteSource:
 
     def _placed(self, part: dict[str, str]) -> dict[str, str]:
         return {**part, "image": self._url + part["image"]} if "image" in part else part
+
+
+def _placed_at(url: str) -> tuple[str, str]:
+    """The address of the service, and what addresses of the collection begin with below it."""
+    found = re.fullmatch(r"(.*?)(/v1/collections/[^/]+)", url)
+    return (found[1], found[2]) if found is not None else (url, "/v1")
 
 
 def _strange(url: str) -> ServiceError:

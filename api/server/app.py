@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from mmseek.api.server import errors, protocols
+from mmseek.api.server import errors, protocols, routes
 from mmseek.api.server.body_limit import BodyLimit
+from mmseek.api.server.description import describe
 from mmseek.api.server.host_check import HostCheck
+from mmseek.api.server.idempotency import AnswerStore, Idempotency
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
 from mmseek.api.server.request_scope import RequestScopes
-from mmseek.api.server.routes import COLLECTION_ROUTERS, ROUTERS
+from mmseek.api.server.routes import ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
 from mmseek.api.server.service import make_service
 from mmseek.errors import ConfigError
@@ -24,6 +27,7 @@ from mmseek.errors import ConfigError
 if TYPE_CHECKING:
     from mmseek.api.server.answering import Answering
     from mmseek.api.server.batching import BatcherOptions
+    from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
     from mmseek.protocols import Encoder, Reranker
@@ -41,6 +45,9 @@ def create_app(
     cors_origins: Sequence[str] = (),
     batching: BatcherOptions | None = None,
     answering: Answering | None = None,
+    root: CollectionRoot | None = None,
+    data: Path | None = None,
+    import_root: Path | None = None,
 ) -> FastAPI:
     """The service of a collection, or of models alone, as an ASGI application.
 
@@ -58,19 +65,34 @@ def create_app(
         cors_origins: pages of which origins may ask from a browser; by default none.
         batching: how the queues work; without it, as the limits say.
         answering: the chat endpoint that answers questions; without it, none are answered.
+        root: a folder of further collections; see `hosting`.
+        data: a folder that is this server's alone, for bulk jobs; of a `root`, by default one in there.
+        import_root: below which jobs may read files of the server; None for none.
 
     Raises:
         ConfigError: there is neither a retriever nor a model.
     """
-    if retriever is None and encoder is None and reranker is None:
+    if retriever is None and encoder is None and reranker is None and root is None:
         raise ConfigError("there is nothing to serve: give a collection, an encoder or a reranker")
     limits = limits or ServerLimits()
-    service = make_service(retriever, encoder, reranker, limits, batching=batching, names=names)
+    service = make_service(
+        retriever,
+        encoder,
+        reranker,
+        limits,
+        batching=batching,
+        names=names,
+        root=root,
+        data=data,
+        import_root=import_root,
+    )
+    service.origins = tuple(cors_origins)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        answers.close()
 
     app = FastAPI(
         title="mmseek",
@@ -83,7 +105,9 @@ def create_app(
     )
     app.state.service = service
     app.state.answering = answering
+    answers = AnswerStore(None if service.data is None else service.data.folder / "idempotency.sqlite")
     # The last one added is the outermost.
+    app.add_middleware(Idempotency, store=answers)
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
     if keys is not None:
@@ -94,7 +118,8 @@ def create_app(
         app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
-    routers = [*ROUTERS, *protocols.ROUTERS, *(COLLECTION_ROUTERS if retriever is not None else ())]
-    for router in routers:
+    for router in (*ROUTERS, *protocols.ROUTERS):
         app.include_router(router)
+    routes.include_collections(app, own=retriever is not None, many=root is not None)
+    describe(app)
     return app

@@ -33,7 +33,10 @@ class ServeSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     collection: str | None = Field(None, description="a folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME")
+    collections: Path | None = Field(None, description="the path of a folder of collections")
     encoder: str | None = Field(None, description="the spec of an encoder")
+    allow_encoders: tuple[str, ...] = Field((), description="a list of specs of encoders, beside the usual one")
+    max_open: int = Field(16, ge=1, description="a whole number of at least 1")
     rerank: tuple[str, ...] = Field(
         (), description="a list of specs of rerankers, each orders the best of the one before"
     )
@@ -55,6 +58,10 @@ class ServeSettings(BaseSettings):
     stuck_seconds: int = Field(_DEFAULTS.stuck_seconds, ge=1, description="a whole number of seconds")
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
+
+    max_job_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_job_bytes), ge=1, description="a size such as 4GiB")
+    data_dir: Path | None = Field(None, description="the path of a folder for this server's jobs")
+    import_root: Path | None = Field(None, description="the path of a folder whose files jobs may read")
 
     llm_url: str | None = Field(None, description="a chat API as OpenAI's, such as http://localhost:8001/v1")
     llm_model: str | None = Field(None, description="the name of a model that the chat API knows")

@@ -79,6 +79,66 @@ class UnknownModel(errors.InputError):
     code = "unknown_model"
 
 
+class BadCursor(errors.InputError):
+    """The cursor is not one of this list."""
+
+    code = "bad_cursor"
+
+
+class UnknownJob(errors.InputError):
+    """There is no such job of this collection."""
+
+    code = "unknown_job"
+
+
+class JobsFull(ServerBusy):
+    """Jobs and their inputs take all the room that they may."""
+
+    code = "jobs_full"
+
+
+class JobState(errors.InputError):
+    """The job is in a state in which this cannot be done to it."""
+
+    code = "job_state"
+
+
+class InputGone(errors.InputError):
+    """What the job was to read is not there any more, or is another file now."""
+
+    code = "input_gone"
+
+
+class CrossOrigin(errors.InputError):
+    """A page of another origin asks for a change that browsers let it ask for."""
+
+    code = "cross_origin"
+
+
+class UnknownCollection(errors.InputError):
+    """There is no collection, or no alias, of this name."""
+
+    code = "unknown_collection"
+
+
+class CollectionTaken(errors.InputError):
+    """The name is that of something else already."""
+
+    code = "collection_exists"
+
+
+class CollectionInUse(errors.InputError):
+    """The collection cannot be taken away now."""
+
+    code = "collection_in_use"
+
+
+class EncoderNotServed(errors.InputError):
+    """The collection is, or is to be, of an encoder that this server does not run."""
+
+    code = "encoder_not_served"
+
+
 # The most specific class of an error's MRO that stands here decides.
 STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     errors.MmseekError: 500,
@@ -101,6 +161,14 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     ClientGone: 499,
     NotOffered: 501,
     UnknownModel: 404,
+    UnknownCollection: 404,
+    UnknownJob: 404,
+    JobState: 409,
+    InputGone: 409,
+    CrossOrigin: 403,
+    CollectionTaken: 409,
+    CollectionInUse: 409,
+    EncoderNotServed: 409,
 }
 
 # What a client is told of faults of the server; the log has the whole sentence.
@@ -132,6 +200,11 @@ _MESSAGES: Final = {
 def status_of(error: errors.MmseekError) -> int:
     """The HTTP status of an error."""
     return _nearest(STATUS, error)
+
+
+def public_sentence(error: errors.MmseekError) -> str:
+    """What a client may read of an error."""
+    return str(error) if status_of(error) < 500 or isinstance(error, NotOffered) else _nearest(_PUBLIC, error)
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class ServerLimits:
         stuck_seconds: without any outcome for so long, a model's worker is replaced.
         cache_bytes: of memory for vectors that were made before; 0 keeps none.
         drain_seconds: how long a stopping server waits for the requests that it has begun.
+        max_job_bytes: of the inputs of all bulk jobs together.
         media: of each picture.
 
     Raises:
@@ -41,6 +42,7 @@ class ServerLimits:
     stuck_seconds: int = 300
     cache_bytes: int = 64 * 1024**2
     drain_seconds: int = 30
+    max_job_bytes: int = 4 * 1024**3
     media: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:

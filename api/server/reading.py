@@ -44,13 +44,19 @@ class Mixed:
 _PLAIN = Mixed()
 
 
-def read_query(body: SearchBody, limits: ServerLimits) -> Query:
+def read_query(body: SearchBody, limits: ServerLimits, content: Content | None = None) -> Query:
     """The query of a search.
+
+    Args:
+        body: as it was sent.
+        limits: what it may ask for.
+        content: what is asked, if it did not come in the body.
 
     Raises:
         InputError: it is empty, asks for too much, or names a picture that is not sent along.
     """
-    content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits)
+    if content is None:
+        content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits)
     check_ids(body.like, "like", limits)
     check_ids(body.unlike, "unlike", limits)
     also = tuple(
@@ -107,9 +113,9 @@ def make_query(
     if candidates is not None:
         check_ids(candidates, "candidates", limits)
     if instruction is not None:
-        _check_string(instruction, "instruction")
+        check_string(instruction, "instruction")
     if filter is not None:
-        _check_string(filter, "filter")
+        check_string(filter, "filter")
     return Query(
         content=content,
         instruction=instruction,
@@ -134,7 +140,7 @@ def check_ids(ids: Sequence[str], name: str, limits: ServerLimits) -> None:
     if len(ids) > limits.max_ids:
         raise InputError(f"{name} has {len(ids)} ids, and {limits.max_ids} are the most: send several requests")
     for identifier in ids:
-        _check_string(identifier, name)
+        check_string(identifier, name)
 
 
 def read_documents(items: Sequence[object], media: MediaLimits) -> Iterator[Located | Failure]:
@@ -183,7 +189,12 @@ def _id_of(item: object) -> str | None:
     return identifier if isinstance(identifier, str) and identifier.isprintable() else None
 
 
-def _check_string(value: str, name: str) -> None:
+def check_string(value: str, name: str) -> None:
+    """Refuse what is not valid Unicode.
+
+    Raises:
+        InputError: says where it stands.
+    """
     try:
         check_text(value)
     except ItemError as error:

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -24,6 +25,7 @@ from mmseek.media import MediaLimits
 
 if TYPE_CHECKING:
     from mmseek.api.server.answering import Answering
+    from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
     from mmseek.protocols import Encoder, Reranker
@@ -44,6 +46,9 @@ def serve(
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     answering: Answering | None = None,
+    root: CollectionRoot | None = None,
+    data: Path | None = None,
+    import_root: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a collection, or models alone, until SIGTERM or Ctrl-C; then finish what was begun, within a bound.
@@ -60,6 +65,8 @@ def serve(
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser.
         answering: see `create_app`.
+        root: a folder of further collections.
+        data, import_root: see `create_app`.
         on_ready: told the URL once requests are answered.
 
     Raises:
@@ -80,6 +87,9 @@ def serve(
                 names=names,
                 cors_origins=cors_origins,
                 answering=answering,
+                root=root,
+                data=data,
+                import_root=import_root,
             )
             config = uvicorn.Config(
                 app,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import Depends, Request
 
@@ -19,18 +21,23 @@ from mmseek.api.server.batching import (
     batcher_of_encoder,
     batcher_of_reranker,
 )
+from mmseek.api.server.data import OWN_FOLDER, ServerData
 from mmseek.api.server.errors import NotOffered
+from mmseek.api.server.hosting import CollectionRoot, Hosted
+from mmseek.api.server.jobs import Jobs
 from mmseek.api.server.lanes import Lane
 from mmseek.api.server.metrics import Metrics
+from mmseek.pipeline import Retriever
 
 if TYPE_CHECKING:
     from mmseek.api.server.limits import ServerLimits
-    from mmseek.pipeline import Retriever
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.pipeline.reranking import Stage
+    from mmseek.protocols import Collection, Encoder, Reranker
 
 _READERS: Final = 4
 # Searches wait for the encoder's queue in threads; more threads than this would add nothing.
 _SEARCHERS: Final = 64
+_MANAGED: Final = 16
 
 
 @dataclass(slots=True)
@@ -43,13 +50,18 @@ class Service:
         encoder: the model of embeddings, and of the collection if there is one.
         reranker: the model of reranking.
         encoder_queue, reranker_queue: where everything that needs these models waits.
-        other_queues: those of further rerankers of the collection.
+        other_queues: those of further rerankers and encoders of the collections.
         names: further names of the encoder.
         collection: open for writing, its models those of the queues; None serves models alone.
         encoding: the lane of searches, which wait in threads.
         writing: the lane of what changes the collection, one at a time.
         reading: the lane of look-ups, which do not wait for a model.
+        managing: the lane of what makes and deletes collections; it may wait for their requests to end.
         stopping: set once the server shuts down.
+        hosted: the folder of collections beside `opened`, if there is one.
+        data: where this server keeps what is its own.
+        jobs: bulk jobs, if there is a place for them.
+        origins: pages of which origins may ask from a browser.
     """
 
     limits: ServerLimits
@@ -58,13 +70,18 @@ class Service:
     reranker: Reranker | None
     encoder_queue: Batcher[EncodeRequest, Encoded] | None
     reranker_queue: PairQueue | None
-    other_queues: Sequence[PairQueue]
+    other_queues: Sequence[Batcher[Any, Any]]
     names: Sequence[str]
     opened: Retriever | None
     encoding: Lane
     writing: Lane
     reading: Lane
+    managing: Lane
     stopping: bool = False
+    hosted: Hosted | None = None
+    data: ServerData | None = None
+    jobs: Jobs | None = None
+    origins: Sequence[str] = ()
 
     @property
     def retriever(self) -> Retriever:
@@ -78,17 +95,38 @@ class Service:
         return self.opened
 
     @property
-    def queues(self) -> Sequence[Batcher[EncodeRequest, Encoded] | PairQueue]:
+    def queues(self) -> Sequence[Batcher[Any, Any]]:
         """Those that there are."""
         return [each for each in (self.encoder_queue, self.reranker_queue, *self.other_queues) if each is not None]
 
     def close(self) -> None:
         """End the queues and the threads; a second call does nothing."""
         self.stopping = True
+        if self.jobs is not None:
+            self.jobs.stop()
         for queue in self.queues:
             queue.close()
-        for lane in (self.encoding, self.writing, self.reading):
+        for lane in (self.encoding, self.writing, self.reading, self.managing):
             lane.close()
+        if self.jobs is not None:
+            self.jobs.close()
+        if self.hosted is not None:
+            self.hosted.close()
+        if self.data is not None:
+            self.data.close()
+
+    def use(self, name: str | None) -> AbstractContextManager[Retriever]:
+        """A collection by its own name, or for None the server's own one, open until the block ends.
+
+        Raises:
+            NotOffered: the server has none of this kind.
+            UnknownCollection: there is none of this name.
+        """
+        if name is None:
+            return nullcontext(self.retriever)
+        if self.hosted is None:
+            raise NotOffered("this server has no folder of collections: start it with --collections DIR")
+        return self.hosted.use(name)
 
 
 def make_service(
@@ -99,6 +137,9 @@ def make_service(
     *,
     batching: BatcherOptions | None = None,
     names: Sequence[str] = (),
+    root: CollectionRoot | None = None,
+    data: Path | None = None,
+    import_root: Path | None = None,
 ) -> Service:
     """Put queues before the models, also those of the retriever, which is copied for that."""
     metrics = Metrics()
@@ -108,38 +149,73 @@ def make_service(
     batching = batching or BatcherOptions(
         batch_cost=limits.batch_cost, max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds
     )
-    encoders = batcher_of_encoder(encoder, batching, metrics, limits.cache_bytes) if encoder is not None else None
-    stages = retriever.stages if retriever is not None else ()
+    stages: Sequence[Stage] = () if root is None else root.stages
+    stages = retriever.stages if retriever is not None and not stages else stages
+    reranker = reranker or (stages[-1].reranker if stages else None)
+    given = [*([encoder] if encoder is not None else []), *(() if root is None else root.encoders)]
+    encoder = given[0] if given else None
+    encoders = {
+        each.identity.fingerprint: (each, batcher_of_encoder(each, batching, metrics, limits.cache_bytes))
+        for each in reversed(given)
+    }
     rankers = {id(each): each for each in (*(stage.reranker for stage in stages), reranker) if each is not None}
     pairs = {key: batcher_of_reranker(each, batching, metrics) for key, each in rankers.items()}
     asked = pairs.get(id(reranker))
-    return Service(
+    first = None if encoder is None else encoders[encoder.identity.fingerprint][1]
+    shared = _stages(stages, pairs)
+    service = Service(
         limits=limits,
         metrics=metrics,
         encoder=encoder,
         reranker=reranker,
-        encoder_queue=encoders,
+        encoder_queue=first,
         reranker_queue=asked,
-        other_queues=[queue for queue in pairs.values() if queue is not asked],
+        other_queues=[
+            *(queue for queue in pairs.values() if queue is not asked),
+            *(queue for _, queue in encoders.values() if queue is not first),
+        ],
         names=tuple(names),
-        opened=None if retriever is None else _queued(retriever, encoders, pairs),
+        opened=None if retriever is None else _queued(retriever, first, shared),
         encoding=Lane("mmseek-searching", threads=min(limits.max_waiting, _SEARCHERS), max_waiting=limits.max_waiting),
         writing=Lane("mmseek-writing", threads=1, max_waiting=limits.max_waiting),
         reading=Lane("mmseek-reading", threads=_READERS, max_waiting=limits.max_waiting * _READERS),
+        managing=Lane("mmseek-managing", threads=1, max_waiting=_MANAGED),
+        hosted=None
+        if root is None
+        else _hosted(root, [BatchedEncoder(*encoders[each.identity.fingerprint]) for each in given], shared),
     )
+    folder = root.folder.expanduser() / OWN_FOLDER if data is None and root is not None else data
+    if folder is not None and (retriever is not None or root is not None):
+        service.data = ServerData(folder)
+        service.jobs = Jobs(
+            service.data.folder, service.use, media=limits.media, most_bytes=limits.max_job_bytes, root=import_root
+        )
+    return service
+
+
+def _hosted(root: CollectionRoot, encoders: Sequence[BatchedEncoder], stages: Sequence[Stage]) -> Hosted:
+    def retriever_of(encoder: Encoder, collection: Collection) -> Retriever:
+        made = Retriever(encoder, collection)
+        made.stages = tuple(stages)
+        return made
+
+    return Hosted(root.folder, encoders, retriever_of, root.max_open)
 
 
 def _queued(
-    retriever: Retriever, encoders: Batcher[EncodeRequest, Encoded] | None, pairs: Mapping[int, PairQueue]
+    retriever: Retriever, encoders: Batcher[EncodeRequest, Encoded] | None, stages: Sequence[Stage]
 ) -> Retriever:
     shared = copy.copy(retriever)
     if encoders is not None:
         shared.encoder = BatchedEncoder(retriever.encoder, encoders)
-    shared.stages = tuple(
-        replace(stage, reranker=batched_reranker(stage.reranker, pairs[id(stage.reranker)]))
-        for stage in retriever.stages
-    )
+    shared.stages = tuple(stages)
     return shared
+
+
+def _stages(stages: Sequence[Stage], pairs: Mapping[int, PairQueue]) -> tuple[Stage, ...]:
+    return tuple(
+        replace(stage, reranker=batched_reranker(stage.reranker, pairs[id(stage.reranker)])) for stage in stages
+    )
 
 
 def _service(request: Request) -> Service:

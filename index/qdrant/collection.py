@@ -25,6 +25,7 @@ from mmseek.index.ledger import now
 from mmseek.index.qdrant import records
 from mmseek.index.qdrant.bm25 import best_by_words
 from mmseek.index.qdrant.conditions import restrict
+from mmseek.index.qdrant.listing import read_page
 from mmseek.index.qdrant.meta import Meta, write_meta
 from mmseek.index.qdrant.pictures import Pictures
 from mmseek.index.qdrant.portable import portable
@@ -32,7 +33,7 @@ from mmseek.index.qdrant.reading import all_found, first_by_score, newest_row, r
 from mmseek.index.qdrant.store import DOCUMENTS, Found, Nearest, Options, Store, point_id
 from mmseek.index.qdrant.terms import Tokenizer
 from mmseek.index.qdrant.verify import verify
-from mmseek.protocols import CollectionInfo, VerifyReport
+from mmseek.protocols import CollectionInfo, DocumentPage, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -118,6 +119,19 @@ class QdrantCollection:
                 store.delete(there)
                 self._meta = write_meta(store, Meta.of(store) or self._meta)
         return len(there)
+
+    def page(self, limit: int, after: int = 0, filter: str | None = None) -> DocumentPage:  # noqa: A002
+        store = self._store
+        return read_page(store, self._pictures, limit, after, self._condition(store, None, (), filter))
+
+    def count_where(self, filter: str) -> int:  # noqa: A002
+        store = self._store
+        return store.count(_and(DOCUMENTS, self._condition(store, None, (), filter) or DOCUMENTS))
+
+    def delete_where(self, filter: str) -> int:  # noqa: A002
+        where = self._condition(self._store, None, (), filter)
+        pages = all_found(self._store, _PAGE, ("row", "id"), where=where)
+        return self.delete([found.payload["id"] for page in pages for found in page])
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         found = self._retrieve(id_list(ids), records.SHOWN)

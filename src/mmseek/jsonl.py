@@ -13,7 +13,7 @@ from typing import IO, Any, Final, NoReturn
 
 from mmseek.errors import InputError, ItemError
 
-__all__ = ["MAX_DEPTH", "MAX_LINE_BYTES", "JsonLine", "check_json", "check_text", "read_json_lines"]
+__all__ = ["MAX_DEPTH", "MAX_LINE_BYTES", "JsonLine", "check_json", "check_text", "parse_json_line", "read_json_lines"]
 
 MAX_DEPTH: Final = 64
 # 16 MiB of text and metadata, and room for one picture of the largest default size as a base64 data: URI.
@@ -128,7 +128,7 @@ def _lines(path: Path, file: IO[bytes], limit: int) -> Iterator[JsonLine | ItemE
                 f"is longer than {limit} bytes: split it or keep its pictures in files", source=path, line=number
             )
         elif not raw.isspace() and raw:
-            yield _parse(path, number, raw.rstrip(b"\r\n"))
+            yield parse_json_line(path, number, raw)
 
 
 def _check_start(path: Path, raw: bytes) -> None:
@@ -142,7 +142,9 @@ def _skip_line(file: IO[bytes]) -> None:
         pass
 
 
-def _parse(path: Path, number: int, raw: bytes) -> JsonLine | ItemError:
+def parse_json_line(source: Path | str, number: int, raw: bytes) -> JsonLine | ItemError:
+    """One line of a file, or what is wrong with it; `source` and `number` say where it stands."""
+    raw = raw.rstrip(b"\r\n")
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
@@ -159,7 +161,7 @@ def _parse(path: Path, number: int, raw: bytes) -> JsonLine | ItemError:
         if isinstance(value, dict):
             return JsonLine(number, value)
         reason = f"is {_kind(value)}, not a JSON object"
-    return ItemError(reason, source=path, line=number)
+    return ItemError(reason, source=source, line=number)
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -215,6 +215,43 @@ class VerifyReport:
         return not self.problems
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """Some documents of a list, and after which place it goes on; None at its end."""
+
+    documents: tuple[Document, ...]
+    next: int | None
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A collection that is read a page at a time, and whose filters count and delete."""
+
+    def page(self, limit: int, after: int = 0, filter: str | None = None) -> DocumentPage:  # noqa: A002
+        """At most `limit` documents in the order of storing, from behind a place that an earlier page named.
+
+        Raises:
+            InputError: the limit is below 1 or above 10,000, or the filter is none.
+        """
+        ...
+
+    def count_where(self, filter: str) -> int:  # noqa: A002
+        """How many documents a filter holds for.
+
+        Raises:
+            InputError: it is no filter.
+        """
+        ...
+
+    def delete_where(self, filter: str) -> int:  # noqa: A002
+        """Remove the documents that a filter holds for; returns how many there were.
+
+        Raises:
+            InputError: it is no filter; nothing was removed.
+        """
+        ...
+
+
 @runtime_checkable
 class Collection(Protocol):
     """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash."""

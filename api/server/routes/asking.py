@@ -5,15 +5,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from mmseek.api.server.answering import Answering, AnsweringDep
-from mmseek.api.server.choosing import chosen_reranking
+from mmseek.api.server.choosing import chosen_depths, chosen_reranking
+from mmseek.api.server.hosting.place import Place, PlaceDep
 from mmseek.api.server.reading import read_query
+from mmseek.api.server.routes.table import RouteTable
 from mmseek.api.server.schemas import AskAnswer, AskBody, AskOffer, ErrorAnswer, SearchBody
-from mmseek.api.server.service import Service, ServiceDep
+from mmseek.api.server.service import Service
 from mmseek.api.server.showing import picture_address
 from mmseek.api.server.waiting import EventStream, ServerEvent, for_client
 from mmseek.errors import InputError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from mmseek.pipeline.chat import Chat
     from mmseek.pipeline.context import Source
 
-router = APIRouter(tags=["ask"], responses={400: {"model": ErrorAnswer}, 501: {"model": ErrorAnswer}})
+table = RouteTable(tags=["ask"], responses={400: {"model": ErrorAnswer}, 501: {"model": ErrorAnswer}})
 
 # What a question has in common with a search.
 _SEARCHED: Final = {"text", "image", "content", "instruction", "k", "filter", "mode"}
@@ -46,7 +48,7 @@ class _Question:
     how: Asking
 
 
-@router.get("/v1/ask", response_model=AskOffer)
+@table.get("/ask", response_model=AskOffer)
 async def offer(request: Request) -> AskOffer:
     """Whether questions are answered here, by which model, and how much a request may ask for."""
     answering: Answering | None = getattr(request.app.state, "answering", None)
@@ -61,57 +63,59 @@ async def offer(request: Request) -> AskOffer:
     )
 
 
-@router.post("/v1/ask", response_model=AskAnswer, responses={200: _STREAM})
-async def ask(body: AskBody, service: ServiceDep, answering: AnsweringDep) -> Response:
+@table.post("/ask", response_model=AskAnswer, responses={200: _STREAM})
+async def ask(body: AskBody, place: PlaceDep, answering: AnsweringDep) -> Response:
     """Answer a question from the collection, by the chat endpoint that this server is set up with, with citations."""
-    question = await service.reading.run(_read, body, service, answering)
+    events = _events(body, place, answering)
     if not body.stream:
-        return JSONResponse(await for_client(_answered(question, service, answering)))
-    events = _events(question, service, answering)
+        return JSONResponse(await for_client(_last(events)))
     # The first event is awaited here: what goes wrong until then is answered with a status of its own.
     first = await for_client(anext(events))
     return EventStream(first, events)
 
 
-async def _answered(question: _Question, service: Service, answering: Answering) -> dict[str, Any]:
-    """The last event."""
-    async with aclosing(_events(question, service, answering)) as events:
+async def _last(made: AsyncGenerator[ServerEvent, None]) -> dict[str, Any]:
+    async with aclosing(made) as events:
         last: dict[str, Any] = {}
         async for _, data in events:
             last = dict(data)
         return last
 
 
-async def _events(question: _Question, service: Service, answering: Answering) -> AsyncGenerator[ServerEvent, None]:
-    with answering.place():
-        stream = astream_answer(
-            question.retriever, question.query, question.chat, question.how, run=service.encoding.run
-        )
-        async with aclosing(stream) as events:
-            async for event in events:
-                yield _event_json(event)
+async def _events(body: AskBody, place: Place, answering: Answering) -> AsyncGenerator[ServerEvent, None]:
+    service = place.service
+    async with place.held(service.reading) as retriever:
+        question = await service.reading.run(_read, retriever, body, service, answering)
+        with answering.place():
+            stream = astream_answer(
+                question.retriever, question.query, question.chat, question.how, run=service.encoding.run
+            )
+            async with aclosing(stream) as events:
+                async for event in events:
+                    yield _event_json(event, place.base)
 
 
-def _event_json(event: Found | Piece | Answer) -> ServerEvent:
+def _event_json(event: Found | Piece | Answer, base: str) -> ServerEvent:
     if isinstance(event, Piece):
         return "text", {"text": event.text}
     if isinstance(event, Answer):
-        return "answer", answer_json(event) | {"sources": [_source_json(source) for source in event.sources]}
+        return "answer", answer_json(event) | {"sources": [_source_json(source, base) for source in event.sources]}
     return "sources", {
-        "sources": [_source_json(source) for source in event.sources],
+        "sources": [_source_json(source, base) for source in event.sources],
         "searched": event.searched,
         "below_threshold": event.below,
     }
 
 
-def _source_json(source: Source) -> dict[str, Any]:
+def _source_json(source: Source, base: str) -> dict[str, Any]:
     """A source, and where its pictures are to be had."""
     pictures = len(source.hit.document.content.images)
-    return source_json(source) | {"images": [picture_address(source.hit.id, number) for number in range(pictures)]}
+    return source_json(source) | {
+        "images": [picture_address(source.hit.id, number, base) for number in range(pictures)]
+    }
 
 
-def _read(body: AskBody, service: Service, answering: Answering) -> _Question:
-    retriever = service.retriever
+def _read(retriever: Retriever, body: AskBody, service: Service, answering: Answering) -> _Question:
     query = read_query(SearchBody(**body.model_dump(include=_SEARCHED)), service.limits)
     most = answering.budget
     budget = Budget(
@@ -120,14 +124,19 @@ def _read(body: AskBody, service: Service, answering: Answering) -> _Question:
         most.side,
     )
     how = Asking(
-        reranking=chosen_reranking(retriever, rerank=body.rerank, threshold=body.threshold),
+        reranking=chosen_reranking(retriever, body),
         rerank=body.rerank is not False,
         budget=budget,
         requery=body.requery,
         limits=service.limits.media,
     )
     tokens = _within("max_tokens", body.max_tokens, answering.chat.max_tokens)
-    return _Question(retriever, query, replace(answering.chat, max_tokens=tokens), how)
+    return _Question(
+        chosen_depths(retriever, body.rerank_depth, service.limits.max_k),
+        query,
+        replace(answering.chat, max_tokens=tokens),
+        how,
+    )
 
 
 def _within(name: str, asked: int | None, most: int) -> int:

@@ -35,10 +35,11 @@ async def why_not_ready(service: Service) -> str | None:
     for queue in service.queues:
         if queue.state != "ready":
             return f"worker_{queue.state}"
-    if service.opened is None:
-        return None
     try:
-        await service.reading.run(service.opened.collection.digests, ["ready?"])
+        if service.hosted is not None:
+            await service.reading.run(service.hosted.names)
+        if service.opened is not None:
+            await service.reading.run(service.opened.collection.digests, ["ready?"])
     except MmseekError as error:
         return error.code
     return None

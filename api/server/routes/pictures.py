@@ -1,41 +1,42 @@
 from __future__ import annotations
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from mmseek._types import Document
 from mmseek.api.server.errors import DocumentNotFound
+from mmseek.api.server.hosting.place import Place, PlaceDep
+from mmseek.api.server.routes.table import RouteTable
 from mmseek.api.server.schemas import ErrorAnswer
-from mmseek.api.server.service import Service, ServiceDep
 from mmseek.api.server.showing import document_json
 from mmseek.errors import MediaError, UrlRefused
 from mmseek.media import MIME_TYPES, MediaLimits, read_bytes, recognise
+from mmseek.pipeline import Retriever
 
-router = APIRouter(prefix="/v1/documents", tags=["documents"])
+table = RouteTable("/documents", tags=["documents"])
 
 # A picture is shown, never run: not even an SVG or a page that calls itself a picture could do anything.
 PICTURE_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=60"}
 
 
-@router.get(
+@table.get(
     "/{document_id:path}/images/{number:int}",
     response_class=Response,
     responses={200: {"content": {"image/*": {}}}, 404: {"model": ErrorAnswer}},
 )
-async def picture(document_id: str, number: int, service: ServiceDep) -> Response:
+async def picture(document_id: str, number: int, place: PlaceDep) -> Response:
     """The file of a document's picture, counted from 0."""
-    return await service.reading.run(_picture, service, document_id, number)
+    return await place.run(place.service.reading, _picture, place, document_id, number)
 
 
-def _picture(service: Service, document_id: str, number: int) -> Response:
+def _picture(retriever: Retriever, place: Place, document_id: str, number: int) -> Response:
     # The document of this whole path, if there is one: an id may look like the address of a picture.
     whole = f"{document_id}/images/{number}"
-    found = service.retriever.collection.get([document_id, whole])
+    found = retriever.collection.get([document_id, whole])
     if document_id not in found and whole in found:
-        return JSONResponse(document_json(found[whole]))
+        return JSONResponse(document_json(found[whole], place.base))
     if document_id not in found:
         raise _no_picture(number, document_id)
-    data = picture_bytes(found[document_id], number, service.limits.media)
+    data = picture_bytes(found[document_id], number, place.service.limits.media)
     kind = recognise(data)
     if kind is None:
         raise gone(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 OPEN: Final = frozenset({"/", "/health", "/health/live", "/health/ready"})
 OPEN_FOLDER: Final = "/web/"
 _ADMIN: Final = frozenset({"/metrics"})
-_WRITES: Final = ("/v1/documents", "/v1/collections", "/v1/jobs")
+_WRITES: Final = ("/v1/documents", "/v1/collections", "/v1/aliases", "/v1/jobs")
+# Of what changes things by its address, these only ask.
+_ASKS: Final = re.compile(r"/v1(/collections/[^/]+)?/(search|search/upload|recommend|documents/get)\Z")
+_MANAGES: Final = re.compile(r"/v1/(collections(/[^/]+)?|aliases(/[^/]+)?)\Z")
 
 _audit = structlog.get_logger("mmseek.audit")
 
@@ -31,7 +35,11 @@ def needed_scope(method: str, path: str) -> Scope:
         return "admin"
     if method in ("GET", "HEAD", "OPTIONS"):
         return "read"
-    return "write" if method != "POST" or path.startswith(_WRITES) else "read"
+    if _MANAGES.match(path):
+        return "admin"
+    if method == "POST" and (_ASKS.match(path) or not path.startswith(_WRITES)):
+        return "read"
+    return "write"
 
 
 class KeyCheck:

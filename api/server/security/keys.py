@@ -31,7 +31,8 @@ class ApiKey:
     Args:
         name: of its holder, in logs; unique in a file.
         sha256: hex, of the key.
-        scope: `read` searches and embeds, `write` adds and deletes too, `admin` sees the metrics too.
+        scope: `read` searches and embeds, `write` adds and deletes documents too, `admin` makes and deletes collections
+            and aliases and sees the metrics too.
         per_minute: requests; 0 for any number.
         max_body_bytes: of a request; 0 for the server's own bound.
     """

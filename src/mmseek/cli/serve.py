@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmseek._network import is_loopback
-from mmseek.cli.opening import load, load_scorer, open_retriever
+from mmseek.cli.opening import DEFAULT_ENCODER, load, load_scorer, open_retriever
 from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
 from mmseek.cli.reranking import DepthsOption, RerankersOption
@@ -18,6 +18,8 @@ from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
+    from mmseek.api.server.hosting import CollectionRoot
+    from mmseek.protocols import Encoder
 
 
 def serve(
@@ -25,8 +27,16 @@ def serve(
         str | None,
         typer.Option("--collection", "-c", metavar="PLACE", help="Folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME."),
     ] = None,
+    collections: Annotated[
+        Path | None,
+        typer.Option("--collections", metavar="DIR", help="A folder of collections, which clients may make too."),
+    ] = None,
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", metavar="SPEC", help="Without a collection: the encoder to serve.")
+    ] = None,
+    allow_encoder: Annotated[
+        list[str] | None,
+        typer.Option("--allow-encoder", metavar="SPEC", help="One more encoder for --collections; may be given again."),
     ] = None,
     name: Annotated[
         list[str] | None,
@@ -52,6 +62,13 @@ def serve(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the settings as they would be used, and stop.")
     ] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="A folder for this server's bulk jobs; else in --collections."),
+    ] = None,
+    import_root: Annotated[
+        Path | None, typer.Option("--import-root", metavar="DIR", help="Bulk jobs may read the files below it.")
+    ] = None,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,
     llm_url: Annotated[
@@ -67,7 +84,7 @@ def serve(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a collection, or models alone, over REST until Ctrl-C.
+    """Serve a collection, a folder of them, or models alone, over REST until Ctrl-C.
 
     OpenAI's, Cohere's, Jina's and Voyage's clients can embed and rerank with it. Only this machine can reach it unless
     there are keys or --allow-remote is given. With --llm-url, POST /v1/ask answers questions from the collection. With
@@ -78,13 +95,17 @@ def serve(
 
         flags: dict[str, Any] = {
             "collection": collection,
+            "collections": collections,
             "encoder": encoder,
+            "allow_encoders": tuple(allow_encoder) if allow_encoder else None,
             "rerank": tuple(rerank) if rerank else None,
             "rerank_depth": tuple(rerank_depth) if rerank_depth else None,
             "names": tuple(name) if name else None,
             "host": host,
             "port": port,
             "api_key_file": api_key_file,
+            "data_dir": data_dir,
+            "import_root": import_root,
             "allow_remote": allow_remote or None,
             "llm_url": llm_url,
             "llm_model": llm_model,
@@ -107,11 +128,10 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
     if keys is not None and not len(keys):
         raise ConfigError(f"{asked.api_key_file} has no key: add one with `mmseek keys --add NAME`")
     answering = asked.answering()
-    what = str(collection_path(asked.collection)) if asked.collection else asked.encoder or asked.rerank[-1]
+    kind, what, first = _what(asked)
 
     def ready(url: str) -> None:
-        out.json({"url": url, "collection" if asked.collection else "model": what}, now=True)
-        first = "search" if asked.collection else "embeddings"
+        out.json({"url": url, kind: what}, now=True)
         say(f"serving {what} at {url} until Ctrl-C; POST {url}/v1/{first}, description at {url}/openapi.json")
 
     with _models(asked, device) as models:
@@ -124,24 +144,57 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
             names=asked.names,
             cors_origins=asked.cors_origins,
             answering=answering,
+            data=asked.data_dir,
+            import_root=asked.import_root,
             on_ready=ready,
         )
 
 
+def _what(asked: ServeSettings) -> tuple[str, str, str]:
+    """The kind of what is served, its name, and what to ask for first."""
+    if asked.collection:
+        return "collection", str(collection_path(asked.collection)), "search"
+    if asked.collections is not None:
+        return "collections", str(asked.collections.expanduser()), "collections"
+    return "model", asked.encoder or asked.rerank[-1], "embeddings"
+
+
 def _check(asked: ServeSettings) -> None:
-    if not (asked.collection or asked.encoder or asked.rerank):
-        raise ConfigError("there is nothing to serve: give --collection PLACE, --encoder SPEC or --rerank SPEC")
+    if not (asked.collection or asked.collections or asked.encoder or asked.rerank):
+        raise ConfigError(
+            "there is nothing to serve: give --collection PLACE, --collections DIR, --encoder SPEC or --rerank SPEC"
+        )
+    if (asked.data_dir or asked.import_root) and not (asked.collection or asked.collections):
+        raise ConfigError("--data-dir and --import-root are for bulk jobs: add --collection PLACE or --collections DIR")
+    if asked.allow_encoders and asked.collections is None:
+        raise ConfigError("--allow-encoder is for the collections of a folder: add --collections DIR")
     if asked.collection and asked.encoder:
         raise ConfigError("a collection brings its own encoder: give --collection or --encoder, not both")
-    if asked.llm_url and not asked.collection:
-        raise ConfigError("answers come from a collection: give --collection PLACE beside --llm-url")
-    if not asked.collection and len(asked.rerank) > 1:
+    if asked.llm_url and not (asked.collection or asked.collections):
+        raise ConfigError("answers come from a collection: add --collection PLACE or --collections DIR")
+    if not (asked.collection or asked.collections) and len(asked.rerank) > 1:
         raise ConfigError("a chain of rerankers needs a collection to search: give one --rerank, or --collection PLACE")
     if asked.api_key_file is None and not asked.allow_remote and not is_loopback(asked.host):
         raise ConfigError(
             f"--host {asked.host} lets other machines read and change everything without a key: "
             "add --api-key-file FILE, or --allow-remote if that is wanted, or use 127.0.0.1"
         )
+
+
+def _root(asked: ServeSettings, encoder: Encoder, device: str | None) -> CollectionRoot | None:
+    """The folder of collections with what works on it, if there is one. A collection's own rerankers are theirs too."""
+    if asked.collections is None:
+        return None
+    from mmseek.api.server.hosting import CollectionRoot
+    from mmseek.pipeline.reranking import as_stages
+
+    own = () if asked.collection else asked.rerank
+    return CollectionRoot(
+        asked.collections,
+        [encoder, *(load(spec, device) for spec in asked.allow_encoders)],
+        as_stages([load_scorer(spec, device) for spec in own], asked.rerank_depth if own else None),
+        asked.max_open,
+    )
 
 
 @contextmanager
@@ -152,7 +205,11 @@ def _models(asked: ServeSettings, device: str | None) -> Iterator[dict[str, Any]
         with open_retriever(
             place, mode="write", device=device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
         ) as retriever:
-            yield {"retriever": retriever}
+            yield {"retriever": retriever, "root": _root(asked, retriever.encoder, device)}
+        return
+    if asked.collections is not None:
+        root = _root(asked, load(asked.encoder or DEFAULT_ENCODER, device), device)
+        yield {"root": root}
         return
     yield {
         "encoder": load(asked.encoder, device) if asked.encoder else None,

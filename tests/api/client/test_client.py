@@ -1,6 +1,5 @@
 """Both clients against the service itself, in this process."""
 
-import asyncio
 import inspect
 import subprocess
 import sys
@@ -10,60 +9,14 @@ import pytest
 from PIL import Image as Pil
 
 from mmseek._types import Content, Document, Image, Text, Weighted
-from mmseek.client import AsyncClient, BadAnswer, Busy, Client, KeyRefused, NotFound, Retry, Unreachable
+from mmseek.client import AsyncClient, BadAnswer, Busy, Client, KeyRefused, NotFound, Unreachable
 from mmseek.errors import EncoderMismatch, InputError, MediaError, MediaNotFound, MmseekError, StorageError
 
-QUICK = Retry(attempts=3, first=0.001, longest=0.002)
 
-
-class Waiting:
-    """The asynchronous client behind the methods of the other, so that one test is of both."""
-
-    def __init__(self, **options):
-        self._loop = asyncio.new_event_loop()
-        self._client = AsyncClient("http://testserver", **options)
-
-    def __getattr__(self, name):
-        method = getattr(self._client, name)
-        return lambda *args, **options: self._loop.run_until_complete(method(*args, **options))
-
-    def end(self):
-        self._loop.run_until_complete(self._client.close())
-        self._loop.close()
-
-
-class ToApp(httpx.BaseTransport):
-    """Hands the requests of a client that waits to the app."""
-
-    def __init__(self, app):
-        self._transport = httpx.ASGITransport(app=app)
-
-    def handle_request(self, request):
-        async def ask():
-            content = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
-            answer = await self._transport.handle_async_request(content)
-            return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
-
-        return asyncio.run(ask())
-
-
-@pytest.fixture(params=["sync", "async"])
-def connect(request, client, retriever):
+@pytest.fixture
+def connect(either, client):
     """Connects either client with the app, or with a function from request to answer."""
-    opened = []
-
-    def connect(handler=None, **options):
-        options.setdefault("retry", QUICK)
-        mock = None if handler is None else httpx.MockTransport(handler)
-        if request.param == "sync":
-            opened.append(Client("http://testserver", transport=mock or ToApp(client.app), **options))
-        else:
-            opened.append(Waiting(transport=mock or httpx.ASGITransport(app=client.app), **options))
-        return opened[-1]
-
-    yield connect
-    for each in opened:
-        each.close() if isinstance(each, Client) else each.end()
+    return lambda handler=None, **options: either(client.app, handler, **options)
 
 
 @pytest.fixture
@@ -158,7 +111,7 @@ def test_errors_of_the_server_are_the_errors_of_mmseek(filled, helpers, tmp_path
         filled.search(image=tmp_path / "nothing.png")
     with pytest.raises(InputError, match="fetches none"):
         filled.search(image=Image(url="http://x.example/a.png"))
-    with pytest.raises(InputError, match="no like"):
+    with pytest.raises(InputError, match="no document 'a'"):
         filled.search_upload(helpers.picture(), like=["a"])
 
 
@@ -241,11 +194,11 @@ def test_a_key_goes_along_and_an_address_has_a_scheme(connect):
 def test_both_clients_have_the_same_methods():
     def methods(kind):
         found = {name: value for name, value in vars(kind).items() if inspect.isfunction(value) and name[0] != "_"}
-        return {
-            name: str(inspect.signature(value)).replace("AsyncIterator", "Iterator") for name, value in found.items()
-        }
+        return {name: str(inspect.signature(value)).partition(" -> ")[0] for name, value in found.items()}
 
     assert methods(Client) == methods(AsyncClient)
+    assert all(getattr(kind, name).__doc__ for kind in (Client, AsyncClient) for name in methods(kind))
+    assert str(inspect.signature(Client.get)) == "(self, document_id: 'str') -> 'Document'"
 
 
 def test_importing_it_is_cheap():

@@ -59,9 +59,9 @@ async def tools_of(retriever, **options):
 
 async def test_nothing_can_be_changed_unless_it_is_allowed(filled, call):
     tools = await tools_of(filled)
-    assert set(tools) == {"search", "get_document", "get_image"}
+    assert set(tools) == {"search", "list_documents", "get_document", "get_image"}
     assert all(tool.annotations.read_only_hint and tool.description for tool in tools.values())
-    assert set(await tools_of(filled, allow_write=True)) == {*tools, "add_document"}
+    assert set(await tools_of(filled, allow_write=True)) == {*tools, "add_document", "delete_documents"}
     # The client refuses by itself what is not on the list; the server's own answer is an error too.
     try:
         refused = await call("add_document", id="x", text="y")
@@ -82,6 +82,21 @@ async def test_search_by_words_picture_and_likeness(call, helpers):
         assert (best["id"], best["caption"], best["pictures"]) == ("red", "a red field", 1)
     assert [hit["id"] for hit in (await call("search", text="x", filter="year < 2000"))["hits"]] == ["red"]
     assert "steps" not in [hit["id"] for hit in (await call("search", like=["steps"]))["hits"]]
+
+
+async def test_documents_are_listed_and_deleted(call, filled):
+    every = await call("list_documents", limit=3)
+    assert (len(every["documents"]), every["total"]) == (3, 4)
+    rest = await call("list_documents", limit=3, after=every["next"])
+    assert (len(rest["documents"]), rest["next"]) == (1, None)
+    assert len({each["id"] for each in [*every["documents"], *rest["documents"]]}) == 4
+    old = await call("list_documents", filter="year < 2000")
+    assert [(each["id"], each["pictures"]) for each in old["documents"]] == [("red", 1)]
+    assert old["total"] == 1
+    assert "filter" in await call("list_documents", filter="year >>> 1")
+    assert await call("delete_documents", allow_write=True, ids=["red", "none"]) == {"deleted": 1}
+    assert filled.collection.info().documents == 3
+    assert "note" not in [hit["id"] for hit in (await call("search", text="x", unlike=["note"]))["hits"]]
 
 
 async def test_a_document_is_read_in_its_order(call):

@@ -40,7 +40,8 @@ class Server:
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -73,8 +74,7 @@ def test_a_job_survives_a_kill_and_stores_everything_once(start, tmp_path):
     assert told["indexed"] + told["unchanged"] == DOCUMENTS
     assert len(server.ask("GET", "/v1/collections/docs/jobs")["jobs"]) == 1
     server.process.terminate()
-    server.process.communicate(timeout=60)
-    assert server.process.returncode == 0
+    assert server.process.wait(60) == 0
     place = tmp_path / "root" / "docs"
     assert verify_collection(place).ok
     with open_collection(place) as collection:

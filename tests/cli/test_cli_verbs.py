@@ -227,6 +227,25 @@ def test_serve_answers_by_the_endpoint_that_is_named(
     assert "cannot be read" in cli(*line, "--llm-api-key-file", tmp_path / "none").error
 
 
+def test_serve_a_folder_of_collections(
+    cli: Cli, collection: Path, tmp_path: Path, fake: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving(monkeypatch)
+    root = tmp_path / "root"
+    served = cli("serve", "--collections", root, "--import-root", tmp_path, "--json")
+    assert served.document == {"url": "http://127.0.0.1:8000", "collections": str(root)}
+    others = others_asked[0]
+    assert others["root"].folder == root
+    assert [each.identity.spec for each in others["root"].encoders] == [fake.identity.spec]
+    assert (others["data"], others["import_root"]) == (None, tmp_path)
+    both = cli("serve", "-c", collection, "--collections", root, "--allow-encoder", "mini", "--data-dir", tmp_path)
+    assert both.code == 0
+    assert others_asked[1]["data"] == tmp_path
+    assert len(others_asked[1]["root"].encoders) == 2
+    assert "--collections" in cli("serve", "-e", "mini", "--allow-encoder", "mini").error
+    assert "bulk jobs" in cli("serve", "-e", "mini", "--data-dir", tmp_path).error
+
+
 def test_keys_let_other_machines_in(
     cli: Cli, fake: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

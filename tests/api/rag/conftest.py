@@ -85,8 +85,8 @@ def serving(listening):
     apps, url = listening
     started = []
 
-    def serve(retriever):
-        app = create_app(retriever)
+    def serve(retriever=None, **options):
+        app = create_app(retriever, **options)
         apps.append(app)
         started.append(app.state.service)
         return url

@@ -132,6 +132,25 @@ def test_a_bad_document_fails_alone(empty_source, tmp_path):
     assert [document.id for document in empty_source.documents()] == ["good"]
 
 
+def test_a_service_may_have_several_collections(filled, serving, tmp_path):
+    from mmseek.api.server.hosting import CollectionRoot
+
+    url = serving(root=CollectionRoot(tmp_path / "root", [filled.encoder]))
+    httpx.post(f"{url}/v1/collections", json={"name": "a"}).raise_for_status()
+    source = open_source(f"{url}/v1/collections/a")
+    assert source.add(list(filled.collection.documents())) == ()
+    assert source.count() == 5
+    assert sorted(document.id for document in source.documents()) == ["both", "note", "picture", "text", "two"]
+    assert (
+        source.get(["picture"])["picture"].content.images[0].url == f"{url}/v1/collections/a/documents/picture/images/0"
+    )
+    assert source.picture(source.get(["picture"])["picture"].content.images[0])
+    assert source.search(Query(Content.of("tide tables"), k=1))[0].id == "note"
+    assert source.delete(["note"]) == 1
+    with pytest.raises(InputError, match="no collection"):
+        open_source(f"{url}/v1/collections/none").count()
+
+
 def test_many_documents_go_to_a_service_in_several_requests(empty, serving, monkeypatch):
     monkeypatch.setattr("mmseek.api.rag.remote._BATCH_BYTES", 50)
     source = open_source(serving(empty))

@@ -1,6 +1,7 @@
 """The description of the service: every route has an example that works, every error one shape and a known code."""
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -146,3 +147,10 @@ def test_wrong_requests_are_answered_in_the_shape_with_known_codes(client, descr
             assert answer.status_code < 500 or answer.status_code == 501, (method, path, error)
             tried += 1
     assert tried > 200
+
+
+def test_the_docs_name_every_code():
+    text = (Path(__file__).parents[3] / "docs" / "rest.md").read_text(encoding="utf-8")
+    told = " ".join(text.split())
+    for name, status in CODES.items():
+        assert f"`{name}` {status}" in told, f"docs/rest.md does not name `{name}` {status}"

@@ -49,7 +49,7 @@ def shared_budget(costs: Sequence[int], budget: Budget, lanes: int) -> Budget:
         budget: the largest that a batch may be.
         lanes: batches that run at once.
     """
-    if lanes < 2 or len(costs) < 2:  # noqa: PLR2004 - nothing to share
+    if lanes < 2 or len(costs) < 2:
         return budget
     total = budget.of(costs)
     pieces = lanes * math.ceil(total / (lanes * budget.cost))

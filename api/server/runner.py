@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import signal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mmseek.protocols import Encoder, Reranker
 
 
+_log = structlog.get_logger("mmseek.api")
 _LAST_PORT: Final = 65535
 
 
@@ -97,10 +99,15 @@ def serve(
 
 def _end_at_once() -> NoReturn:
     """End a process in which a model hangs: its threads would be waited for, and nothing can end them."""
-    structlog.get_logger("mmseek.api").error("ended_with_a_hanging_model")
+    _log.error("ended_with_a_hanging_model")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+def _package(kind: type) -> str:
+    """What a class is from: `uvloop`, or `httptools_impl`."""
+    return kind.__module__.removeprefix("uvicorn.protocols.http.").partition(".")[0]
 
 
 class _Server(uvicorn.Server):
@@ -113,7 +120,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and not self.should_exit:
+            _log.info("serving", loop=_package(type(asyncio.get_running_loop())), http=_package(self._parser()))
             self._on_ready()
+
+    def _parser(self) -> type:
+        found = self.config.http_protocol_class
+        return found if isinstance(found, type) else type(found)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
 from mmseek.cli.reranking import DepthsOption, RerankersOption
 from mmseek.errors import ConfigError
+from mmseek.models.device import calm_openmp
 
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
@@ -96,6 +98,8 @@ def serve(
 
 
 def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
+    calm_openmp(os.environ)  # before any import that brings torch
+
     from mmseek.api.server import serve as run_server
     from mmseek.api.server.security import KeyRing, read_keys
 

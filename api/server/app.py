@@ -81,7 +81,7 @@ def create_app(
     app.state.service = service
     # The last one added is the outermost.
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.body_seconds)
     if keys is not None:
         app.add_middleware(KeyCheck, keys=keys)
     if cors_origins:

@@ -50,6 +50,8 @@ class ServeSettings(BaseSettings):
     batch_cost: int = Field(_DEFAULTS.batch_cost, ge=1, description="a whole number of at least 1")
     request_seconds: int = Field(_DEFAULTS.request_seconds, ge=1, description="a whole number of seconds")
     stuck_seconds: int = Field(_DEFAULTS.stuck_seconds, ge=1, description="a whole number of seconds")
+    header_seconds: int = Field(_DEFAULTS.header_seconds, ge=1, description="a whole number of seconds")
+    body_seconds: int = Field(_DEFAULTS.body_seconds, ge=1, description="a whole number of seconds")
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 

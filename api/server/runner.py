@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 
 from mmseek.api.server.app import create_app
+from mmseek.api.server.connections import PARSER, protocol_class, raise_file_limit
 from mmseek.api.server.host_check import LOCAL_HOSTS
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.logs import configure_logs
@@ -69,6 +70,7 @@ def serve(
         limits = limits or ServerLimits(media=MediaLimits.from_settings(settings()))
         with _listening(host, port) as listener:
             configure_logs()
+            raise_file_limit()
             app = create_app(
                 retriever,
                 encoder=encoder,
@@ -84,6 +86,8 @@ def serve(
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                http=protocol_class(limits.header_seconds),
+                ws="none",
                 timeout_graceful_shutdown=limits.drain_seconds,
             )
             server = _Server(config, lambda: on_ready(_url(host, listener)) if on_ready else None)
@@ -105,11 +109,6 @@ def _end_at_once() -> NoReturn:
     os._exit(1)
 
 
-def _package(kind: type) -> str:
-    """What a class is from: `uvloop`, or `httptools_impl`."""
-    return kind.__module__.removeprefix("uvicorn.protocols.http.").partition(".")[0]
-
-
 class _Server(uvicorn.Server):
     """Says when it is ready."""
 
@@ -120,12 +119,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and not self.should_exit:
-            _log.info("serving", loop=_package(type(asyncio.get_running_loop())), http=_package(self._parser()))
+            _log.info("serving", loop=type(asyncio.get_running_loop()).__module__.partition(".")[0], http=PARSER)
             self._on_ready()
-
-    def _parser(self) -> type:
-        found = self.config.http_protocol_class
-        return found if isinstance(found, type) else type(found)
 
 
 @contextmanager

@@ -24,7 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # mmseek's answers are asked for anew each time; infinity has no cache unless told.
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "MMSEEK_SERVE_CACHE_BYTES": "0"}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "MMSEEK_SERVE_CACHE_BYTES": "0",
+    "INFINITY_CACHE_DIR": str(Path(tempfile.gettempdir(), "infinity_cache")),  # else where it is started
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def server(command: Sequence[str], answers: Callable[[], None]) -> Iterator[subp
     with log.open("wb") as file:
         process = subprocess.Popen(command, env={**os.environ, **_ENVIRONMENT}, stdout=file, stderr=file)
     try:
-        for _ in range(600):
+        for _ in range(1500):  # libraries take minutes to load on a busy machine
             if process.poll() is not None:
                 raise SystemExit(f"{command[0]} ended with {process.returncode}: see {log}")
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -19,6 +19,7 @@ from mmseek.api.server.request_scope import RequestScopes
 from mmseek.api.server.routes import COLLECTION_ROUTERS, ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
 from mmseek.api.server.service import make_service
+from mmseek.api.server.tracing import Traced
 from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def create_app(
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     batching: BatcherOptions | None = None,
+    tracer: Any = None,
 ) -> FastAPI:
     """The service of a collection, or of models alone, as an ASGI application.
 
@@ -55,6 +57,7 @@ def create_app(
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser; by default none.
         batching: how the queues work; without it, as the limits say.
+        tracer: of OpenTelemetry, told of each request; see `tracing`.
 
     Raises:
         ConfigError: there is neither a retriever nor a model.
@@ -88,6 +91,8 @@ def create_app(
         app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
     if hosts is not None:
         app.add_middleware(HostCheck, hosts=hosts)
+    if tracer is not None:
+        app.add_middleware(Traced, tracer=tracer)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     routers = [*ROUTERS, *protocols.ROUTERS, *(COLLECTION_ROUTERS if retriever is not None else ())]

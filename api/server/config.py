@@ -41,6 +41,8 @@ class ServeSettings(BaseSettings):
     allow_remote: bool = Field(False, description="true or false")
     api_key_file: Path | None = Field(None, description="the path of a file made by `mmseek keys`")
     cors_origins: tuple[str, ...] = Field((), description='a list of origins such as ["https://example.org"]')
+    otlp_endpoint: str | None = Field(None, description="an address such as http://127.0.0.1:4318/v1/traces")
+    trace_share: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
     max_body_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_body_bytes), ge=1, description="a size such as 128MiB")
     max_k: int = Field(_DEFAULTS.max_k, ge=1, description="a whole number of at least 1")
     max_documents: int = Field(_DEFAULTS.max_documents, ge=1, description="a whole number of at least 1")
@@ -55,7 +57,7 @@ class ServeSettings(BaseSettings):
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
-    @field_validator("collection", "encoder")
+    @field_validator("collection", "encoder", "otlp_endpoint")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         return value or None

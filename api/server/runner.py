@@ -20,6 +20,7 @@ from mmseek.api.server.connections import PARSER, protocol_class, raise_file_lim
 from mmseek.api.server.host_check import LOCAL_HOSTS
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.logs import configure_logs
+from mmseek.api.server.tracing import tracer_to
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
@@ -45,6 +46,8 @@ def serve(
     keys: KeyRing | None = None,
     names: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
+    otlp_endpoint: str | None = None,
+    trace_share: float = 1.0,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a collection, or models alone, until SIGTERM or Ctrl-C; then finish what was begun, within a bound.
@@ -60,15 +63,18 @@ def serve(
         keys: who may ask; None lets in everybody who reaches the address.
         names: what clients may call the encoder besides its spec.
         cors_origins: pages of which origins may ask from a browser.
+        otlp_endpoint: where traces are sent; None makes none.
+        trace_share: of requests that are traced, 0 to 1.
         on_ready: told the URL once requests are answered.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or the endpoint is no address.
+        MissingExtra: traces are wanted and OpenTelemetry is not installed.
     """
     hangs = False
     try:
         limits = limits or ServerLimits(media=MediaLimits.from_settings(settings()))
-        with _listening(host, port) as listener:
+        with _listening(host, port) as listener, tracer_to(otlp_endpoint, trace_share) as tracer:
             configure_logs()
             raise_file_limit()
             app = create_app(
@@ -80,6 +86,7 @@ def serve(
                 keys=keys,
                 names=names,
                 cors_origins=cors_origins,
+                tracer=tracer,
             )
             config = uvicorn.Config(
                 app,

@@ -58,6 +58,10 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let other machines in without keys: all who reach it may write.")
     ] = False,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option("--otlp-endpoint", metavar="URL", help="Send traces of requests there, by OTLP over HTTP."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; the environment and flags win.")
     ] = None,
@@ -88,6 +92,7 @@ def serve(
             "port": port,
             "api_key_file": api_key_file,
             "allow_remote": allow_remote or None,
+            "otlp_endpoint": otlp_endpoint,
         }
         asked = serve_settings(config, flags)
         if print_config:
@@ -123,6 +128,8 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
             keys=keys,
             names=asked.names,
             cors_origins=asked.cors_origins,
+            otlp_endpoint=asked.otlp_endpoint,
+            trace_share=asked.trace_share,
             on_ready=ready,
         )
 

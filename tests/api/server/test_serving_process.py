@@ -11,6 +11,7 @@ from mmseek.errors import CollectionLocked, ConfigError
 from mmseek.index import open_collection
 from mmseek.testing import FakeEncoder
 
+
 def test_serves_keeps_and_stops(start, tmp_path):
     server = start(max_body_bytes=100_000, drain_seconds=20)
     assert server.address.hostname == "127.0.0.1"

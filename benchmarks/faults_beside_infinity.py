@@ -3,10 +3,11 @@
     python -m venv /tmp/infinity && /tmp/infinity/bin/pip install 'infinity-emb[server,torch,vision]==0.0.78'
     python benchmarks/faults_beside_infinity.py --infinity /tmp/infinity/bin/infinity_emb [--idle 10000]
 
-Both serve one CLIP model with random weights and a small image tower: this is about what breaks, not about speed. For
-each poison: what was answered and after how long, how much the server's memory grew, whether a good picture was
-encoded within `--patience` seconds afterwards, what `/health` said then, and whether SIGTERM ended the process. A
-server that is wedged is killed and started anew before the next poison. The last line of stdout is one line of JSON.
+Both serve one CLIP model with random weights and small towers: this is about what breaks, not about speed. For each
+poison: what was answered and after how long, how much the server's memory grew, whether a good picture was encoded
+within `--patience` seconds afterwards (the poison itself has four times as long), what `/health` said then, and whether
+SIGTERM ended the process. A server that is wedged is killed and started anew before the next poison. The last line of
+stdout is one line of JSON.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def try_poison(peer: Peer, body: bytes) -> dict:
     peer.start()
     assert peer.process is not None
     with growth(peer.process.pid) as grew:
-        answer, seconds = peer.post(body, peer.patience)
+        answer, seconds = peer.post(body, 4 * peer.patience)
     return {"answer": answer, "seconds": round(seconds, 2), "grew_mib": round(grew[0])} | afterwards(peer)
 
 
@@ -209,10 +210,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch, "model")
         model.mkdir()
-        make_model(model, **TOWER)
+        make_model(model, TOWER)
         commands: dict[str, Callable[[int], list[str]]] = {
             "mmseek": lambda port: mmseek_command(f"clip:{model}", port),
-            "infinity": lambda port: infinity_command(options.infinity, model, port),
+            "infinity": lambda port: infinity_command(options.infinity, model, port, "--no-model-warmup"),
         }
         for name, command in commands.items():
             peer = Peer(name, command, options.patience)

@@ -31,6 +31,7 @@ class ServeSettings(BaseSettings):
 
     collection: str | None = Field(None, description="a folder, qdrant-edge:DIR or qdrant://HOST:PORT/NAME")
     encoder: str | None = Field(None, description="the spec of an encoder")
+    device: str | None = Field(None, description="auto, cpu, cuda, cuda:N or mps")
     rerank: tuple[str, ...] = Field(
         (), description="a list of specs of rerankers, each orders the best of the one before"
     )
@@ -57,7 +58,7 @@ class ServeSettings(BaseSettings):
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
-    @field_validator("collection", "encoder", "otlp_endpoint")
+    @field_validator("collection", "encoder", "device", "otlp_endpoint")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         return value or None

@@ -85,6 +85,7 @@ def serve(
         flags: dict[str, Any] = {
             "collection": collection,
             "encoder": encoder,
+            "device": device,
             "rerank": tuple(rerank) if rerank else None,
             "rerank_depth": tuple(rerank_depth) if rerank_depth else None,
             "names": tuple(name) if name else None,
@@ -99,10 +100,10 @@ def serve(
             out.json(asked.to_json())
             out.show(asked.to_toml())
             return
-        _serve(asked, device, out)
+        _serve(asked, out)
 
 
-def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
+def _serve(asked: ServeSettings, out: Output) -> None:
     calm_openmp(os.environ)  # before any import that brings torch
 
     from mmseek.api.server import serve as run_server
@@ -119,7 +120,7 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
         first = "search" if asked.collection else "embeddings"
         say(f"serving {what} at {url} until Ctrl-C; POST {url}/v1/{first}, description at {url}/openapi.json")
 
-    with _models(asked, device) as models:
+    with _models(asked) as models:
         run_server(
             **models,
             host=asked.host.strip("[]"),
@@ -149,16 +150,16 @@ def _check(asked: ServeSettings) -> None:
 
 
 @contextmanager
-def _models(asked: ServeSettings, device: str | None) -> Iterator[dict[str, Any]]:
+def _models(asked: ServeSettings) -> Iterator[dict[str, Any]]:
     """What to serve, as `mmseek.api.server.serve` takes it."""
     if asked.collection:
         place = collection_path(asked.collection)
         with open_retriever(
-            place, mode="write", device=device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
+            place, mode="write", device=asked.device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
         ) as retriever:
             yield {"retriever": retriever}
         return
     yield {
-        "encoder": load(asked.encoder, device) if asked.encoder else None,
-        "reranker": load_scorer(asked.rerank[0], device) if asked.rerank else None,
+        "encoder": load(asked.encoder, asked.device) if asked.encoder else None,
+        "reranker": load_scorer(asked.rerank[0], asked.device) if asked.rerank else None,
     }

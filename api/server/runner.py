@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import signal
@@ -98,6 +99,9 @@ def serve(
                 timeout_graceful_shutdown=limits.drain_seconds,
             )
             server = _Server(config, lambda: on_ready(_url(host, listener)) if on_ready else None)
+            # What is loaded stays until the end: looking through it for garbage would hold every request up.
+            gc.collect()
+            gc.freeze()
             with _stopping_quietly(server):
                 server.run(sockets=[listener])
             hangs = any(queue.abandoned for queue in app.state.service.queues)

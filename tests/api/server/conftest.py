@@ -75,7 +75,7 @@ def start(tmp_path):
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    """A server that waits a second for headers and bodies."""
-    server = Server(tmp_path_factory.mktemp("impatient"), header_seconds=1, body_seconds=1, drain_seconds=2)
+    """A server that waits a little for headers and bodies."""
+    server = Server(tmp_path_factory.mktemp("impatient"), header_seconds=3, body_seconds=1, drain_seconds=2)
     yield server
     server.kill()

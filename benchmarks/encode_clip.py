@@ -36,14 +36,15 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProce
 from mmseek import Content, EncodeRequest, load_encoder
 
 
-def make_model(folder: Path) -> CLIPModel:
+def make_model(folder: Path, tower: dict[str, int] | None = None) -> CLIPModel:
+    tower = tower or {}  # that of ViT-B/32
     letters = sorted(ByteLevel.alphabet())
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     ends = {"bos_token_id": len(pieces) - 2, "eos_token_id": len(pieces) - 1, "pad_token_id": len(pieces) - 1}
     torch.manual_seed(0)
-    model = CLIPModel(CLIPConfig(text_config={"vocab_size": len(pieces), **ends})).eval()
+    model = CLIPModel(CLIPConfig(text_config={"vocab_size": len(pieces), **ends, **tower}, vision_config=tower)).eval()
     model.save_pretrained(folder)
     CLIPProcessor(CLIPImageProcessorPil(), CLIPTokenizer.from_pretrained(folder)).save_pretrained(folder)
     return model

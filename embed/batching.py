@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Budget", "cut_by_cost"]
+__all__ = ["Budget", "cut_by_cost", "shared_budget"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,29 @@ def cut_by_cost(costs: Sequence[int], budget: Budget) -> int:
         if count and (total if budget.packed else (count + 1) * longest) > budget.cost:
             return count
     return len(costs)
+
+
+def shared_budget(costs: Sequence[int], budget: Budget, lanes: int) -> Budget:
+    """A budget that cuts items into batches of about one cost, so many that no lane has less to do than another.
+
+    Args:
+        costs: of the items, the largest first.
+        budget: the largest that a batch may be.
+        lanes: batches that run at once.
+    """
+    if lanes < 2 or len(costs) < 2:
+        return budget
+    total = budget.of(costs)
+    pieces = lanes * math.ceil(total / (lanes * budget.cost))
+    target = max(math.ceil(total / pieces), costs[0])
+    # Items are whole, so the even share may give a batch too many.
+    while target < budget.cost and _batches(costs, budget.at_most(target)) > pieces:
+        target += max(target // 16, 1)
+    return budget.at_most(target)
+
+
+def _batches(costs: Sequence[int], budget: Budget) -> int:
+    count = 0
+    while costs:
+        costs, count = costs[cut_by_cost(costs, budget) :], count + 1
+    return count

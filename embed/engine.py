@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from mmseek._types import Encoded, EncodeRequest
-from mmseek.embed.batching import Budget, cut_by_cost
+from mmseek.embed.batching import Budget, cut_by_cost, shared_budget
 from mmseek.errors import EncodeError, MmseekError
 from mmseek.models.device import free_cached_memory, is_out_of_memory, use_one_core
 
@@ -172,17 +172,23 @@ class Engine:
             units = future.result()
             for unit in () if isinstance(units, MmseekError) else units:
                 unique.setdefault(unit.kind, {}).setdefault(unit.key, unit)
-        batches = [batch for kind, by_key in unique.items() for batch in self._batches(kind, list(by_key.values()))]
+        # A short stream's batches are all that keeps the lanes busy, so these share it; a longer one's always suffice.
+        whole = window.first and window.last
+        lanes_of = self._options.lanes if whole else 1
+        batches = [
+            batch for kind, units in unique.items() for batch in self._batches(kind, list(units.values()), lanes_of)
+        ]
         # A stream of a single batch (one query) has the machine to itself: it runs in this thread, on all cores.
-        alone = window.first and window.last and len(batches) == 1
+        alone = whole and len(batches) == 1
         window.batches = [(batch, None if alone else lanes.submit(self._forward, batch)) for batch in batches]
         return window
 
-    def _batches(self, kind: str, units: list[Unit]) -> Iterator[list[Unit]]:
+    def _batches(self, kind: str, units: list[Unit], lanes: int) -> Iterator[list[Unit]]:
         """The most expensive first: if memory is short that shows at once, and the lanes end at about the same time."""
         units.sort(key=lambda unit: unit.cost, reverse=True)
+        budget = shared_budget([unit.cost for unit in units], self._budgets[kind], lanes)
         while units:
-            count = cut_by_cost([unit.cost for unit in units], self._budgets[kind])
+            count = cut_by_cost([unit.cost for unit in units], budget)
             yield units[:count]
             units = units[count:]
 

@@ -21,6 +21,7 @@ from mmseek.rerank.base import BatchedReranker, Prepared
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
+    from mmseek.protocols import ScoreScale
 
 __all__ = ["CrossEncoderReranker", "load"]
 
@@ -48,6 +49,12 @@ class CrossEncoderReranker(BatchedReranker):
     @property
     def identity(self) -> RerankerIdentity:
         return self._identity
+
+    @property
+    def scale(self) -> ScoreScale | None:
+        """See `Scaled`: as the checkpoint's activation says."""
+        kind = type(self._model.activation_fn).__name__
+        return {"Sigmoid": "unit", "Identity": "logit"}.get(kind)  # type: ignore[return-value]  # mypy sees strings
 
     @property
     def budget(self) -> int:

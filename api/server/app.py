@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -22,6 +22,7 @@ from mmseek.api.server.request_scope import RequestScopes
 from mmseek.api.server.routes import ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
 from mmseek.api.server.service import make_service
+from mmseek.api.server.tracing import Traced
 from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def create_app(
     root: CollectionRoot | None = None,
     data: Path | None = None,
     import_root: Path | None = None,
+    tracer: Any = None,
 ) -> FastAPI:
     """The service of a collection, or of models alone, as an ASGI application.
 
@@ -68,6 +70,7 @@ def create_app(
         root: a folder of further collections; see `hosting`.
         data: a folder that is this server's alone, for bulk jobs; of a `root`, by default one in there.
         import_root: below which jobs may read files of the server; None for none.
+        tracer: of OpenTelemetry, told of each request; see `tracing`.
 
     Raises:
         ConfigError: there is neither a retriever nor a model.
@@ -109,13 +112,15 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Idempotency, store=answers)
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.body_seconds)
     if keys is not None:
         app.add_middleware(KeyCheck, keys=keys)
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["*"], allow_headers=["*"])
     if hosts is not None:
         app.add_middleware(HostCheck, hosts=hosts)
+    if tracer is not None:
+        app.add_middleware(Traced, tracer=tracer)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     for router in (*ROUTERS, *protocols.ROUTERS):

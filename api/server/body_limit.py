@@ -1,7 +1,8 @@
-"""Stops reading a request's body once it is too long, so that no client fills the memory."""
+"""Stops reading a request's body once it is too long or stands still: no client fills the memory or keeps a place."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
@@ -18,12 +19,18 @@ _CLOSE: Final = {"Connection": "close"}
 class BodyLimit:
     """Answers 413 to bodies over the limit: by their declared length at once, else while they come in.
 
-    Frameworks have such a limit too, but answer in a shape of their own.
+    Frameworks have such a limit too, but answer in a shape of their own. A body of which nothing comes for a while is
+    answered 408.
+
+    Args:
+        max_bytes: of a body.
+        seconds: that its next piece may take.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -37,17 +44,29 @@ class BodyLimit:
             await error_answer(413, "body_too_large", message_over, _CLOSE)(scope, receive, send)
             return
         taken = 0
+        whole = False
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            if whole:  # what comes now is that the client hangs up, whenever it does
+                return await receive()
+            message = await self._next_piece(receive)
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
+                whole = not message.get("more_body")
                 if taken > most:
                     raise HTTPException(413, message_over, _CLOSE)  # which the framework lets through while it parses
             return message
 
         await self.app(scope, counted, send)
+
+    async def _next_piece(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await receive()
+        except TimeoutError:
+            message = f"nothing of the body came for {self._seconds:g} s: send the request again"
+            raise HTTPException(408, message, _CLOSE) from None
 
 
 def _declared(scope: Scope) -> int:

@@ -37,6 +37,7 @@ class ServeSettings(BaseSettings):
     encoder: str | None = Field(None, description="the spec of an encoder")
     allow_encoders: tuple[str, ...] = Field((), description="a list of specs of encoders, beside the usual one")
     max_open: int = Field(16, ge=1, description="a whole number of at least 1")
+    device: str | None = Field(None, description="auto, cpu, cuda, cuda:N or mps")
     rerank: tuple[str, ...] = Field(
         (), description="a list of specs of rerankers, each orders the best of the one before"
     )
@@ -47,6 +48,8 @@ class ServeSettings(BaseSettings):
     allow_remote: bool = Field(False, description="true or false")
     api_key_file: Path | None = Field(None, description="the path of a file made by `mmseek keys`")
     cors_origins: tuple[str, ...] = Field((), description='a list of origins such as ["https://example.org"]')
+    otlp_endpoint: str | None = Field(None, description="an address such as http://127.0.0.1:4318/v1/traces")
+    trace_share: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
     max_body_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_body_bytes), ge=1, description="a size such as 128MiB")
     max_k: int = Field(_DEFAULTS.max_k, ge=1, description="a whole number of at least 1")
     max_documents: int = Field(_DEFAULTS.max_documents, ge=1, description="a whole number of at least 1")
@@ -56,6 +59,8 @@ class ServeSettings(BaseSettings):
     batch_cost: int = Field(_DEFAULTS.batch_cost, ge=1, description="a whole number of at least 1")
     request_seconds: int = Field(_DEFAULTS.request_seconds, ge=1, description="a whole number of seconds")
     stuck_seconds: int = Field(_DEFAULTS.stuck_seconds, ge=1, description="a whole number of seconds")
+    header_seconds: int = Field(_DEFAULTS.header_seconds, ge=1, description="a whole number of seconds")
+    body_seconds: int = Field(_DEFAULTS.body_seconds, ge=1, description="a whole number of seconds")
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
@@ -72,7 +77,7 @@ class ServeSettings(BaseSettings):
     llm_at_once: int = Field(8, ge=1, description="a whole number of at least 1")
     llm_timeout: float = Field(120.0, gt=0, description="a number of seconds above 0")
 
-    @field_validator("collection", "encoder", "llm_url", "llm_model")
+    @field_validator("collection", "encoder", "device", "otlp_endpoint", "llm_url", "llm_model")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         return value or None

@@ -23,6 +23,8 @@ class ServerLimits:
         request_seconds: the longest that a request may wait for a model.
         stuck_seconds: without any outcome for so long, a model's worker is replaced.
         cache_bytes: of memory for vectors that were made before; 0 keeps none.
+        header_seconds: a connection on which no request begins for so long, its headers whole, is closed.
+        body_seconds: a request of whose body nothing comes for so long is refused.
         drain_seconds: how long a stopping server waits for the requests that it has begun.
         max_job_bytes: of the inputs of all bulk jobs together.
         media: of each picture.
@@ -41,6 +43,8 @@ class ServerLimits:
     request_seconds: int = 300
     stuck_seconds: int = 300
     cache_bytes: int = 64 * 1024**2
+    header_seconds: int = 60
+    body_seconds: int = 60
     drain_seconds: int = 30
     max_job_bytes: int = 4 * 1024**3
     media: MediaLimits = field(default_factory=MediaLimits)

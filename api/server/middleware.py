@@ -74,4 +74,5 @@ class RequestLog:
             status=status,
             ms=round(seconds * 1000, 1),
             **({} if key is None else {"key": key.name}),
+            **({"trace_id": state["trace_id"]} if "trace_id" in state else {}),
         )

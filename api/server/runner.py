@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import ipaddress
 import os
 import signal
@@ -16,9 +18,11 @@ import structlog
 import uvicorn
 
 from mmseek.api.server.app import create_app
+from mmseek.api.server.connections import PARSER, protocol_class, raise_file_limit
 from mmseek.api.server.host_check import LOCAL_HOSTS
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.logs import configure_logs
+from mmseek.api.server.tracing import tracer_to
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from mmseek.protocols import Encoder, Reranker
 
 
+_log = structlog.get_logger("mmseek.api")
 _LAST_PORT: Final = 65535
 
 
@@ -49,6 +54,8 @@ def serve(
     root: CollectionRoot | None = None,
     data: Path | None = None,
     import_root: Path | None = None,
+    otlp_endpoint: str | None = None,
+    trace_share: float = 1.0,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a collection, or models alone, until SIGTERM or Ctrl-C; then finish what was begun, within a bound.
@@ -67,16 +74,20 @@ def serve(
         answering: see `create_app`.
         root: a folder of further collections.
         data, import_root: see `create_app`.
+        otlp_endpoint: where traces are sent; None makes none.
+        trace_share: of requests that are traced, 0 to 1.
         on_ready: told the URL once requests are answered.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or the endpoint is no address.
+        MissingExtra: traces are wanted and OpenTelemetry is not installed.
     """
     hangs = False
     try:
         limits = limits or ServerLimits(media=MediaLimits.from_settings(settings()))
-        with _listening(host, port) as listener:
+        with _listening(host, port) as listener, tracer_to(otlp_endpoint, trace_share) as tracer:
             configure_logs()
+            raise_file_limit()
             app = create_app(
                 retriever,
                 encoder=encoder,
@@ -90,15 +101,21 @@ def serve(
                 root=root,
                 data=data,
                 import_root=import_root,
+                tracer=tracer,
             )
             config = uvicorn.Config(
                 app,
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                http=protocol_class(limits.header_seconds),
+                ws="none",
                 timeout_graceful_shutdown=limits.drain_seconds,
             )
             server = _Server(config, lambda: on_ready(_url(host, listener)) if on_ready else None)
+            # What is loaded stays until the end: looking through it for garbage would hold every request up.
+            gc.collect()
+            gc.freeze()
             with _stopping_quietly(server):
                 server.run(sockets=[listener])
             hangs = any(queue.abandoned for queue in app.state.service.queues)
@@ -111,7 +128,7 @@ def serve(
 
 def _end_at_once() -> NoReturn:
     """End a process in which a model hangs: its threads would be waited for, and nothing can end them."""
-    structlog.get_logger("mmseek.api").error("ended_with_a_hanging_model")
+    _log.error("ended_with_a_hanging_model")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
@@ -127,6 +144,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and not self.should_exit:
+            _log.info("serving", loop=type(asyncio.get_running_loop()).__module__.partition(".")[0], http=PARSER)
             self._on_ready()
 
 

@@ -218,7 +218,8 @@ def _stages(stages: Sequence[Stage], pairs: Mapping[int, PairQueue]) -> tuple[St
     )
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    # A coroutine, because a plain function would be run in a thread, for each request anew.
     service: Service = request.app.state.service
     return service
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmseek._types import FloatArray
+    from mmseek.protocols import ScoreScale
     from mmseek.rerank.mllm.backbone import Backbone, Picture, Seen
 
 __all__ = ["Head", "Memory", "MllmReranker"]
@@ -92,6 +93,8 @@ class MllmReranker(BatchedReranker):
 
     answers: tuple[str, ...] = ()
     """The words that the head compares, the one that means relevant first; none where it compares no words."""
+    scale: ScoreScale | None = "unit"
+    """See `Scaled`: heads are logistic functions."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection as Container
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from mmseek._stored import StoredBatch
 from mmseek._types import (
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
     RowArray: TypeAlias = NDArray[np.int64]
+
+ScoreScale: TypeAlias = Literal["unit", "logit"]
 
 
 @runtime_checkable
@@ -132,6 +134,16 @@ class Reading(Protocol):
         Raises:
             MmseekError: the content cannot be encoded.
         """
+        ...
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A reranker that tells on which scale its scores are."""
+
+    @property
+    def scale(self) -> ScoreScale | None:
+        """`unit`: from 0 to 1. `logit`: the logistic function of it is. None: neither."""
         ...
 
 

@@ -14,6 +14,7 @@ from mmseek.errors import EncodeError, InputError, MmseekError
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
+    from mmseek.protocols import ScoreScale
 
 __all__ = ["FakeEncoder", "FakeReranker"]
 
@@ -102,11 +103,13 @@ class FakeReranker:
     Args:
         judge: the score of a pair; an MmseekError that it raises is that pair's alone.
         spec: the spec it names itself with.
+        scale: see `mmseek.protocols.Scaled`.
 
     `pairs` are those that were asked, in order.
     """
 
-    def __init__(self, judge: Callable[[Pair], float], *, spec: str = "fake") -> None:
+    def __init__(self, judge: Callable[[Pair], float], *, spec: str = "fake", scale: ScoreScale | None = None) -> None:
+        self.scale = scale
         self._identity = RerankerIdentity(spec, hashlib.sha256(spec.encode()).hexdigest())
         self._judge = judge
         self.pairs: list[Pair] = []

@@ -206,6 +206,23 @@ def _each(stream: Iterator[Encoded], into: list[Encoded]) -> list[Encoded]:
     return []
 
 
+def test_a_short_stream_keeps_every_lane_busy_and_a_single_item_has_all_cores() -> None:
+    recipe = Letters(Budget(100, packed=True))
+    names: list[str] = []
+
+    def forward(kind: str, payloads: Sequence[Any]) -> FloatArray:
+        names.append(threading.current_thread().name)
+        return Letters.forward(recipe, kind, payloads)
+
+    recipe.forward = forward  # type: ignore[method-assign]
+    run(recipe, list("abcd"), EngineOptions(lanes=2))
+    assert sorted(map(len, recipe.batches)) == [2, 2]
+    assert all(name.startswith("mmseek-model") for name in names)
+    names.clear()
+    run(recipe, ["a"], EngineOptions(lanes=2))
+    assert names == [threading.current_thread().name]
+
+
 def test_nothing_gives_nothing() -> None:
     assert run(Letters(), []) == []
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseek._types import Content, Pair
+from mmseek.api.server.protocols.relevance import relevance
 from mmseek.errors import InputError, ModelError
 from mmseek.protocols import Reranker
 from mmseek.rerank import load_reranker
+from mmseek.rerank.cross_encoder import CrossEncoderReranker
 
 QUERY = "what colour is the boat"
 TEXTS = [
@@ -118,3 +121,15 @@ def test_pickles_are_never_opened(make_cross_encoder: Callable[..., Path]) -> No
 def test_a_classifier_of_several_labels_is_refused(make_cross_encoder: Callable[..., Path]) -> None:
     with pytest.raises(ModelError, match="gives 3 scores a pair"):
         load_reranker(f"cross-encoder:{make_cross_encoder(labels=3)}", device="cpu")
+
+
+def test_the_scale_is_that_of_the_activation(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(reranker, CrossEncoderReranker)
+    scores = reranker.score(Content.of(QUERY), contents(TEXTS))
+    assert reranker.scale == "unit"
+    monkeypatch.setattr(reranker._model, "activation_fn", torch.nn.Identity())
+    assert reranker.scale == "logit"
+    logits = reranker.score(Content.of(QUERY), contents(TEXTS))
+    np.testing.assert_allclose(relevance(reranker, logits.tolist(), raw=False), scores, atol=1e-6)
+    monkeypatch.setattr(reranker._model, "activation_fn", torch.nn.Tanh())
+    assert reranker.scale is None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mmseek.api.server.batching.cache import VectorCache
 from mmseek.api.server.batching.queue import FairQueue, Group, Ticket
@@ -22,9 +22,12 @@ from mmseek.api.server.batching.worker import Round, Worker, WorkerState
 from mmseek.api.server.errors import ClientGone, DeadlineExceeded, ServerBusy, ServerStopping, WorkerLost
 from mmseek.api.server.metrics import Metrics
 from mmseek.errors import ConfigError, MmseekError
+from mmseek.pipeline.stages import stage_observer
 
 Req = TypeVar("Req")
 Out = TypeVar("Out")
+# What a model does, in traces.
+_VERBS: Final = {"encoder": "encode", "reranker": "rerank"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ class Batcher(Generic[Req, Out]):
             ServerStopping: the batcher is closed.
         """
         scope = scope or current_scope()
-        group: Group[Req, Out] = Group(scope.client, scope.deadline, [None] * len(requests), 0, 0, time.monotonic())
+        nothing: list[Out | None] = [None] * len(requests)
+        group = Group[Req, Out](scope.client, scope.deadline, nothing, 0, 0, time.monotonic(), stage_observer())
         for position, request in enumerate(requests):
             self._look_up(group, position, request)
         if not group.missing:
@@ -256,9 +260,15 @@ class Batcher(Generic[Req, Out]):
             self._unanswered.discard(group)
             group.waiting.clear()
             self._waiting_cost -= group.cost
-            took = max(time.monotonic() - group.began, 1e-6)
+            now = time.monotonic()
             self._gauge()
-        self._metrics.waited.labels(self._model.name).observe(took)
+        self._metrics.waited.labels(self._model.name).observe(max(now - group.began, 1e-6))
+        if group.observer is not None:
+            group.observer.record("queue", group.began, group.taken or now, model=self._model.name)
+            if group.taken:
+                group.observer.record(
+                    _VERBS.get(self._model.name, self._model.name), group.taken, now, items=len(group.outcomes)
+                )
         return True
 
     def _gauge(self) -> None:

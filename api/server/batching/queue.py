@@ -13,7 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from mmseek.pipeline.stages import StageObserver
 
 Req = TypeVar("Req")
 Out = TypeVar("Out")
@@ -30,6 +33,8 @@ class Group(Generic[Req, Out]):
         missing: how many are not there.
         cost: of all that were queued.
         began: when they were queued.
+        observer: is told how long they waited and how long the model had them.
+        taken: when the first of them went to the model; 0 before.
     """
 
     client: str
@@ -38,6 +43,8 @@ class Group(Generic[Req, Out]):
     missing: int
     cost: int
     began: float
+    observer: StageObserver | None = None
+    taken: float = 0.0
     waiting: deque[Ticket[Req, Out]] = field(default_factory=deque)
     future: Future[list[Out]] = field(default_factory=Future)
 
@@ -96,6 +103,7 @@ class FairQueue(Generic[Req, Out]):
                 heapq.heappush(self._turns, (clock, number, name))
                 break
             group.waiting.popleft()
+            group.taken = group.taken or now
             taken.append(ticket)
             cost += ticket.cost
             self._now = clock

@@ -1,7 +1,7 @@
 """Reranking as Jina, Cohere, Voyage and TEI have it. They share addresses, so the keys of the body tell them apart:
 `texts` is TEI's, `top_k` or `truncation` Voyage's, anything else Jina's and Cohere's, whose answers agree.
 
-Scores are the reranker's own, on whatever scale it has; higher is better.
+Scores are from 0 to 1, as these systems promise, and the reranker's own with TEI's `raw_scores: true`; see `relevance`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from mmseek._types import Content, Pair
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.protocols.inputs import check_count, placed, read_item
+from mmseek.api.server.protocols.relevance import relevance
 from mmseek.api.server.protocols.working import pair_tokens, parse, reranker_name, score
 from mmseek.api.server.service import ServiceDep
 from mmseek.errors import InputError, MmseekError
@@ -36,6 +37,7 @@ class RerankBody(BaseModel):
     return_documents: bool = False
     return_text: bool = False
     truncation: bool | None = None
+    raw_scores: bool = Field(False, description="the reranker's own scores, on its own scale (TEI)")
     instruction: str | None = None
 
     @property
@@ -53,7 +55,9 @@ async def rerank(body: RerankBody, request: Request, service: ServiceDep) -> JSO
     given, what = _given(body)
     query, documents = await parse(service, request, lambda: read_pairs(body.query, given, what, service.limits))
     scores = await score(service, [Pair(query, document, body.instruction) for document in documents], what)
-    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])  # before rounding can make two equal
+    assert service.reranker is not None
+    scores = relevance(service.reranker, scores, raw=body.raw_scores)
     if body.texts is not None:
         return JSONResponse(_tei(body, order, scores))
     return JSONResponse(_answer(body, name, order, scores, pair_tokens(query, documents)))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from mmseek._types import Pair
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.protocols.inputs import check_count, placed, read_item
+from mmseek.api.server.protocols.relevance import relevance
 from mmseek.api.server.protocols.working import pair_tokens, parse, reranker_name, score
 from mmseek.api.server.service import ServiceDep
 from mmseek.errors import InputError, MmseekError
@@ -28,6 +29,7 @@ class ScoreBody(BaseModel):
     queries: Any = Field(None)
     documents: Any = Field(None)
     instruction: str | None = None
+    use_activation: bool = Field(True, description="false: the reranker's own scores, on its own scale")
 
 
 @router.post("/score")
@@ -36,7 +38,8 @@ async def score_pairs(body: ScoreBody, request: Request, service: ServiceDep) ->
     """One score a pair, in the order of the pairs."""
     name = reranker_name(service, body.model)
     pairs = await parse(service, request, lambda: _read(body, service.limits))
-    scores = await score(service, pairs, "text_2")
+    assert service.reranker is not None
+    scores = relevance(service.reranker, await score(service, pairs, "text_2"), raw=not body.use_activation)
     tokens = sum(pair_tokens(pair.query, [pair.document]) for pair in pairs)
     return JSONResponse(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
 from mmseek.cli.reranking import DepthsOption, RerankersOption
 from mmseek.errors import ConfigError
+from mmseek.models.device import calm_openmp
 
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
@@ -56,6 +58,10 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let other machines in without keys: all who reach it may write.")
     ] = False,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option("--otlp-endpoint", metavar="URL", help="Send traces of requests there, by OTLP over HTTP."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; the environment and flags win.")
     ] = None,
@@ -98,6 +104,7 @@ def serve(
             "collections": collections,
             "encoder": encoder,
             "allow_encoders": tuple(allow_encoder) if allow_encoder else None,
+            "device": device,
             "rerank": tuple(rerank) if rerank else None,
             "rerank_depth": tuple(rerank_depth) if rerank_depth else None,
             "names": tuple(name) if name else None,
@@ -110,16 +117,19 @@ def serve(
             "llm_url": llm_url,
             "llm_model": llm_model,
             "llm_api_key_file": llm_api_key_file,
+            "otlp_endpoint": otlp_endpoint,
         }
         asked = serve_settings(config, flags)
         if print_config:
             out.json(asked.to_json())
             out.show(asked.to_toml())
             return
-        _serve(asked, device, out)
+        _serve(asked, out)
 
 
-def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
+def _serve(asked: ServeSettings, out: Output) -> None:
+    calm_openmp(os.environ)  # before any import that brings torch
+
     from mmseek.api.server import serve as run_server
     from mmseek.api.server.security import KeyRing, read_keys
 
@@ -134,7 +144,7 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
         out.json({"url": url, kind: what}, now=True)
         say(f"serving {what} at {url} until Ctrl-C; POST {url}/v1/{first}, description at {url}/openapi.json")
 
-    with _models(asked, device) as models:
+    with _models(asked) as models:
         run_server(
             **models,
             host=asked.host.strip("[]"),
@@ -146,6 +156,8 @@ def _serve(asked: ServeSettings, device: str | None, out: Output) -> None:
             answering=answering,
             data=asked.data_dir,
             import_root=asked.import_root,
+            otlp_endpoint=asked.otlp_endpoint,
+            trace_share=asked.trace_share,
             on_ready=ready,
         )
 
@@ -181,7 +193,7 @@ def _check(asked: ServeSettings) -> None:
         )
 
 
-def _root(asked: ServeSettings, encoder: Encoder, device: str | None) -> CollectionRoot | None:
+def _root(asked: ServeSettings, encoder: Encoder) -> CollectionRoot | None:
     """The folder of collections with what works on it, if there is one. A collection's own rerankers are theirs too."""
     if asked.collections is None:
         return None
@@ -191,27 +203,27 @@ def _root(asked: ServeSettings, encoder: Encoder, device: str | None) -> Collect
     own = () if asked.collection else asked.rerank
     return CollectionRoot(
         asked.collections,
-        [encoder, *(load(spec, device) for spec in asked.allow_encoders)],
-        as_stages([load_scorer(spec, device) for spec in own], asked.rerank_depth if own else None),
+        [encoder, *(load(spec, asked.device) for spec in asked.allow_encoders)],
+        as_stages([load_scorer(spec, asked.device) for spec in own], asked.rerank_depth if own else None),
         asked.max_open,
     )
 
 
 @contextmanager
-def _models(asked: ServeSettings, device: str | None) -> Iterator[dict[str, Any]]:
+def _models(asked: ServeSettings) -> Iterator[dict[str, Any]]:
     """What to serve, as `mmseek.api.server.serve` takes it."""
     if asked.collection:
         place = collection_path(asked.collection)
         with open_retriever(
-            place, mode="write", device=device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
+            place, mode="write", device=asked.device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
         ) as retriever:
-            yield {"retriever": retriever, "root": _root(asked, retriever.encoder, device)}
+            yield {"retriever": retriever, "root": _root(asked, retriever.encoder)}
         return
     if asked.collections is not None:
-        root = _root(asked, load(asked.encoder or DEFAULT_ENCODER, device), device)
+        root = _root(asked, load(asked.encoder or DEFAULT_ENCODER, asked.device))
         yield {"root": root}
         return
     yield {
-        "encoder": load(asked.encoder, device) if asked.encoder else None,
-        "reranker": load_scorer(asked.rerank[0], device) if asked.rerank else None,
+        "encoder": load(asked.encoder, asked.device) if asked.encoder else None,
+        "reranker": load_scorer(asked.rerank[0], asked.device) if asked.rerank else None,
     }

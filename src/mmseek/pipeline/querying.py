@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mmseek._types import Hit, Query
 from mmseek.pipeline.hybrid import fuse
 from mmseek.pipeline.mixing import query_vector, query_words
+from mmseek.pipeline.stages import stage
 from mmseek.protocols import Collection, Encoder
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def run_query(query: Query, encoder: Encoder, collection: Collection) -> tuple[l
     vector = None if mode == "lexical" else query_vector(query, encoder, collection)
     encoded = time.perf_counter()
     search = _Search(query, collection, vector, "" if mode == "dense" else words)
-    hits = search.hits(query.k) if query.group_by is None else search.groups(query.k)
+    with stage("search"):
+        hits = search.hits(query.k) if query.group_by is None else search.groups(query.k)
     ended = time.perf_counter()
     return hits, {"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000}
 

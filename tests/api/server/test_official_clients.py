@@ -41,7 +41,7 @@ def encoder():
 
 @pytest.fixture
 def reranker():
-    return FakeReranker(lambda pair: float(len(pair.document.text)) / 10, spec="ranker")
+    return FakeReranker(lambda pair: float(len(pair.document.text)) / 10, spec="ranker", scale="unit")
 
 
 @pytest.fixture

@@ -5,9 +5,12 @@ import base64
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmseek._types import Content, Image, Text
 from mmseek.api.server import ServerLimits, create_app
+from mmseek.api.server.protocols.relevance import relevance
 from mmseek.testing import FakeEncoder, FakeReranker
 
 
@@ -31,7 +34,10 @@ def encoder():
 
 @pytest.fixture
 def client(encoder):
-    reranker = FakeReranker(lambda pair: float(len(pair.document.text) - len(pair.query.text)), spec="ranker")
+    def judge(pair):
+        return float(len(pair.document.text) - len(pair.query.text))
+
+    reranker = FakeReranker(judge, spec="ranker", scale="logit")
     with TestClient(create_app(encoder=encoder, reranker=reranker, limits=ServerLimits(max_inputs=20))) as opened:
         yield opened
 
@@ -97,18 +103,33 @@ def test_tei_embeds(client, encoder):
 
 @pytest.mark.parametrize("address", ["/rerank", "/v1/rerank", "/v2/rerank"])
 def test_rerank_shapes_are_told_apart_by_keys(client, address):
-    tei = client.post(address, json={"query": "q", "texts": ["aa", "aaa"], "return_text": True}).json()
+    likely, surely = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2))
+    body = {"query": "q", "texts": ["aa", "aaa"]}
+    assert client.post(address, json=body).json() == [{"index": 1, "score": surely}, {"index": 0, "score": likely}]
+    tei = client.post(address, json=body | {"return_text": True, "raw_scores": True}).json()
     assert tei == [{"index": 1, "score": 2.0, "text": "aaa"}, {"index": 0, "score": 1.0, "text": "aa"}]
     jina = client.post(
         address, json={"query": "q", "documents": ["aa", {"text": "aaa"}], "return_documents": True, "top_n": 1}
     ).json()
-    assert jina["results"] == [{"index": 1, "relevance_score": 2.0, "document": {"text": "aaa"}}]
+    assert jina["results"] == [{"index": 1, "relevance_score": surely, "document": {"text": "aaa"}}]
     assert jina["usage"]["total_tokens"] > 0
     assert jina["model"] == "ranker"
     voyage = client.post(address, json={"query": "q", "documents": ["aa"], "truncation": True}).json()
-    assert voyage["data"] == [{"index": 0, "relevance_score": 1.0}]
+    assert voyage["data"] == [{"index": 0, "relevance_score": likely}]
     assert client.post(address, json={"query": "q"}).status_code == 400
     assert client.post(address, json={"query": "q", "documents": ["a"], "model": "fake"}).status_code == 404
+
+
+@given(st.lists(st.floats(-500, 500, width=16), min_size=1, max_size=8), st.sampled_from(["unit", "logit", None]))
+def test_relevance_is_from_0_to_1_and_keeps_the_order(scores, scale):
+    ranker = FakeReranker(lambda pair: 0.0, scale=scale)
+    found = relevance(ranker, scores, raw=False)
+    assert all(0 <= score <= 1 for score in found)
+    by_raw = [score for _, score in sorted(zip(scores, found, strict=True))]
+    assert by_raw == sorted(by_raw)
+    if scale is None:
+        assert len(set(found)) == len(set(scores))  # none becomes 1
+    assert relevance(ranker, scores, raw=True) == scores
 
 
 def test_rerank_takes_pictures(client, helpers):
@@ -121,8 +142,9 @@ def test_rerank_takes_pictures(client, helpers):
 def test_vllm_scores_pairs(client):
     for address in ("/score", "/v1/score"):
         one = client.post(address, json={"text_1": "q", "text_2": ["a", "aaa"]}).json()
-        assert [each["score"] for each in one["data"]] == [0.0, 2.0]
-    many = client.post("/score", json={"queries": ["q", "qq"], "documents": ["aa", "aa"]}).json()
+        assert [each["score"] for each in one["data"]] == [0.5, 1 / (1 + np.exp(-2))]
+    pairs = {"queries": ["q", "qq"], "documents": ["aa", "aa"], "use_activation": False}
+    many = client.post("/score", json=pairs).json()
     assert [each["score"] for each in many["data"]] == [1.0, 0.0]
     uneven = client.post("/score", json={"text_1": ["a", "b"], "text_2": ["a", "b", "c"]})
     assert uneven.status_code == 400

@@ -1,12 +1,9 @@
 """The server as a process of its own, spoken to over a real socket."""
 
-import http.client
 import json
 import signal
 import socket
-import subprocess
-import sys
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
@@ -14,68 +11,9 @@ from mmseek.errors import CollectionLocked, ConfigError
 from mmseek.index import open_collection
 from mmseek.testing import FakeEncoder
 
-SCRIPT = """
-import sys
-from mmseek.api.server import ServerLimits, serve
-from mmseek.index import open_collection
-from mmseek.pipeline import Retriever
-from mmseek.testing import FakeEncoder
-
-encoder = FakeEncoder(delay=float(sys.argv[2]))
-collection = open_collection(sys.argv[1], mode="write", encoder=encoder.identity)
-serve(
-    Retriever(encoder, collection),
-    port=0,
-    limits=ServerLimits(max_body_bytes=100_000, drain_seconds=20),
-    on_ready=lambda url: print(url, flush=True),
-)
-print("closed", flush=True)
-"""
-
-
-class Server:
-    def __init__(self, folder, delay=0.0, script=SCRIPT):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", script, str(folder), str(delay)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.address = urlsplit(self.process.stdout.readline().strip())
-
-    def request(self, method, path, body=None, host="localhost"):
-        connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=30)
-        try:
-            headers = {"host": host} | ({} if body is None else {"content-type": "application/json"})
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
-
-    def stop(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=60)
-        return self.process.returncode, out, err
-
-
-@pytest.fixture
-def start(tmp_path):
-    servers = []
-
-    def start(**options):
-        servers.append(Server(tmp_path / "collection", **options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.communicate()
-
 
 def test_serves_keeps_and_stops(start, tmp_path):
-    server = start()
+    server = start(max_body_bytes=100_000, drain_seconds=20)
     assert server.address.hostname == "127.0.0.1"
     name = "odd/100%2F?"
     status, outcome = server.request("POST", "/v1/documents", {"documents": [{"id": name, "text": "kept"}]})
@@ -94,7 +32,7 @@ def test_serves_keeps_and_stops(start, tmp_path):
 
 
 def test_stopping_waits_for_what_was_begun(start):
-    server = start(delay=2.0)
+    server = start(delay=2.0, drain_seconds=20)
     with socket.create_connection((server.address.hostname, server.address.port), timeout=30) as stream:
         body = b'{"text": "slow"}'
         stream.sendall(

@@ -1,4 +1,7 @@
-"""Vectors on disk: append-only files of raw little-endian float32 rows, `vectors/000001.f32`, each a matrix by itself.
+"""Vectors on disk: append-only files of raw little-endian rows, each a matrix by itself.
+
+`vectors/000001.f32` has one float32 row a document; of a multi-vector collection `tokens/000001.f16` has the float16
+rows of all tokens, those of a document one after the other.
 
 The ledger says which bytes of them exist. What it does not point to (the torn end after a crash, the file that a
 compaction did not come to use) is nothing, and is removed by the next writer.
@@ -25,12 +28,23 @@ if TYPE_CHECKING:
     from mmseek.protocols import RowArray
 
 FOLDER = "vectors"
+TOKEN_FOLDER = "tokens"
 SEGMENT_BYTES = 256 * 2**20
 _READ_BYTES = 4 * 2**20
-_SUFFIX = ".f32"
+
+_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}\.f32|{TOKEN_FOLDER}/[0-9]{{6,}}\.f16")
 
 
-_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}{re.escape(_SUFFIX)}")
+class Layout(NamedTuple):
+    """Where a kind of rows is, and what they are made of."""
+
+    folder: str
+    suffix: str
+    dtype: str
+
+
+ROWS = Layout(FOLDER, ".f32", "<f4")
+TOKENS = Layout(TOKEN_FOLDER, ".f16", "<f2")
 
 
 def is_segment_name(name: str) -> bool:
@@ -59,20 +73,27 @@ class Segments:
         root: the collection's folder.
         dim: columns of every row.
         limit: bytes after which a new file is begun.
+        layout: of which kind.
     """
 
-    def __init__(self, root: Path, dim: int, limit: int = SEGMENT_BYTES) -> None:
-        self.folder = root / FOLDER
+    def __init__(self, root: Path, dim: int, limit: int = SEGMENT_BYTES, layout: Layout = ROWS) -> None:
+        self.folder = root / layout.folder
         self.limit = limit
+        self.layout = layout
         self._dim = dim
-        self._row_bytes = 4 * dim
+        self._row_bytes = np.dtype(layout.dtype).itemsize * dim
+
+    @property
+    def dim(self) -> int:
+        """Columns of every row."""
+        return self._dim
 
     def path(self, segment: int) -> Path:
-        return self.folder / f"{segment:06d}{_SUFFIX}"
+        return self.folder / f"{segment:06d}{self.layout.suffix}"
 
     def existing(self) -> list[int]:
         """Numbers of the files there are, ascending."""
-        names = (path.stem for path in self.folder.glob(f"*{_SUFFIX}"))
+        names = (path.stem for path in self.folder.glob(f"*{self.layout.suffix}"))
         return sorted(int(name) for name in names if name.isdecimal())
 
     def append(self, segment: int, start: int, vectors: FloatArray) -> Block:
@@ -81,7 +102,7 @@ class Segments:
         Raises:
             OSError: the disk is full or failing; nothing that existed is changed.
         """
-        data = np.ascontiguousarray(vectors, dtype="<f4").data.cast("B")
+        data = np.ascontiguousarray(vectors, dtype=self.layout.dtype).data.cast("B")
         make_folder(self.folder)
         path = self.path(segment)
         new = not path.exists()
@@ -126,7 +147,7 @@ class Segments:
         Raises:
             CorruptCollection: a file is missing or shorter than the ledger says.
         """
-        held = _Pinned(self.folder.parent, self._dim, self.limit)
+        held = _Pinned(self.folder.parent, self._dim, self.limit, self.layout)
         with ExitStack() as stack:
             for segment, rows in used.items():
                 held.files[segment] = stack.enter_context(self._opened(segment, rows))
@@ -171,7 +192,7 @@ class Segments:
                 inside = wanted[first:last]
                 begin, end = int(inside[0]), int(inside[-1]) + 1
                 file.seek(begin * self._row_bytes)
-                rows = np.empty((end - begin, self._dim), dtype="<f4")
+                rows = np.empty((end - begin, self._dim), dtype=self.layout.dtype)
                 if file.readinto(rows.data.cast("B")) != rows.nbytes:
                     raise CorruptCollection(f"{self.path(segment)} ends early: run `mmseek verify`")
                 yield rows if len(inside) == len(rows) else rows[inside - begin]
@@ -212,8 +233,8 @@ class Segments:
 class _Pinned(Segments):
     """Segments read through files that were opened before."""
 
-    def __init__(self, root: Path, dim: int, limit: int) -> None:
-        super().__init__(root, dim, limit)
+    def __init__(self, root: Path, dim: int, limit: int, layout: Layout) -> None:
+        super().__init__(root, dim, limit, layout)
         self.files: dict[int, BufferedReader] = {}
 
     @contextmanager

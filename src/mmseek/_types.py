@@ -264,14 +264,18 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class EncoderIdentity:
-    """What an index remembers of the encoder that made its vectors."""
+    """What an index remembers of the encoder that made its vectors.
+
+    `multi_vector`: the collection holds a vector for each token of a document, not one a document.
+    """
 
     spec: str
     fingerprint: str
     dim: int
+    multi_vector: bool = False
 
     def __str__(self) -> str:
-        return f"{self.spec} ({self.fingerprint[:12]}, {self.dim}-d)"
+        return f"{self.spec} ({self.fingerprint[:12]}, {self.dim}-d{' a token' if self.multi_vector else ''})"
 
 
 @dataclass(frozen=True, slots=True)

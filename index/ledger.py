@@ -233,10 +233,10 @@ class Transaction(Snapshot):
         self.sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def create_schema(connection: sqlite3.Connection) -> None:
-    """Fill a new database; one transaction."""
+def create_schema(connection: sqlite3.Connection, more: str = "") -> None:
+    """Fill a new database, with `more` tables than every collection has; one transaction."""
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+    connection.executescript(f"BEGIN; {SCHEMA} {more} COMMIT;")
     values = [("epoch", 0), ("generation", 0), ("next_row", 1), ("updated_at", now())]
     values += [("words_recipe", words.RECIPE), ("words_generation", 0)]
     connection.executemany("INSERT INTO meta VALUES (?, ?)", values)

@@ -21,14 +21,10 @@ TOKEN_STORAGE = "float16"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Written once, when a collection is made; `created_at` is ISO 8601 in UTC.
-
-    `token_pooling`: of a multi-vector collection, how many vectors of a document became one before they were stored.
-    """
+    """Written once, when a collection is made; `created_at` is ISO 8601 in UTC."""
 
     encoder: EncoderIdentity
     created_at: str
-    token_pooling: int = 1
 
     @property
     def format_version(self) -> int:
@@ -48,7 +44,7 @@ class Manifest:
             "created_at": self.created_at,
         }
         if self.encoder.multi_vector:
-            body["multi_vector"] = {"storage": TOKEN_STORAGE, "token_pooling": self.token_pooling}
+            body["multi_vector"] = {"storage": TOKEN_STORAGE, "token_pooling": self.encoder.token_pooling}
         body["checksum"] = _checksum(body)
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -110,10 +106,9 @@ def _parse(body: Any, folder: Path) -> Manifest:
     many = body["multi_vector"] if version > 1 else None
     if many is not None and many["storage"] != TOKEN_STORAGE:
         raise ValueError(many["storage"])
-    identity = EncoderIdentity(
-        str(encoder["spec"]), str(encoder["fingerprint"]), int(encoder["dim"]), multi_vector=many is not None
-    )
-    return Manifest(identity, str(body["created_at"]), 1 if many is None else int(many["token_pooling"]))
+    kind = (False, 1) if many is None else (True, int(many["token_pooling"]))
+    identity = EncoderIdentity(str(encoder["spec"]), str(encoder["fingerprint"]), int(encoder["dim"]), *kind)
+    return Manifest(identity, str(body["created_at"]))
 
 
 def _checksum(body: dict[str, Any]) -> str:

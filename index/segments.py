@@ -155,7 +155,15 @@ class Segments:
 
     @contextmanager
     def _opened(self, segment: int, rows: int) -> Iterator[BufferedReader]:
-        """A segment that holds at least `rows` rows."""
+        with self.opened(segment, rows) as file:
+            yield file
+
+    def opened(self, segment: int, rows: int) -> BufferedReader:
+        """The file of a segment that holds at least `rows` rows; for the caller to close.
+
+        Raises:
+            CorruptCollection: the file is missing or too short.
+        """
         path = self.path(segment)
         try:
             file = path.open("rb")
@@ -163,14 +171,14 @@ class Segments:
             raise CorruptCollection(
                 f"{path} cannot be read ({error.strerror}): restore it from a backup, or index again into a new folder"
             ) from error
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            if size < rows * self._row_bytes:
-                raise CorruptCollection(
-                    f"{path} has {size} bytes where the ledger counts {rows * self._row_bytes}: "
-                    "restore it from a backup, or index again into a new folder"
-                )
-            yield file
+        size = os.fstat(file.fileno()).st_size
+        if size < rows * self._row_bytes:
+            file.close()
+            raise CorruptCollection(
+                f"{path} has {size} bytes where the ledger counts {rows * self._row_bytes}: "
+                "restore it from a backup, or index again into a new folder"
+            )
+        return file
 
     def read(self, segment: int, positions: RowArray) -> Iterator[FloatArray]:
         """Rows at ascending positions of one segment, a few megabytes of the file in memory at a time.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from mmseek.index.ledger import Snapshot, Transaction, reading, writing
 from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
-from mmseek.index.stream import stored_batches, vectors_of
+from mmseek.index.stream import hits_of, stored_batches, vectors_of
 from mmseek.index.verify import Parts, verify
 from mmseek.index.view import IndexFactory, VectorView, exact_index
 from mmseek.protocols import CollectionInfo, VerifyReport
@@ -221,7 +221,7 @@ class LocalCollection(Closing):
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
             records = snapshot.records_of_rows(row for row, _ in best)
-        return self._hits(best, records, "dense")
+        return hits_of(best, records, self._assets, "dense")
 
     def search_text(
         self,
@@ -242,7 +242,7 @@ class LocalCollection(Closing):
                 )
             best = snapshot.search_words(text, k, condition)
             records = snapshot.records_of_rows(row for row, _ in best)
-        return self._hits(best, records, "lexical")
+        return hits_of(best, records, self._assets, "lexical")
 
     def verify(self) -> VerifyReport:
         report = verify(self.parts)
@@ -310,13 +310,6 @@ class LocalCollection(Closing):
             finally:
                 if lock is not None:
                     lock.release()
-
-    def _hits(self, best: Sequence[tuple[int, float]], records: Mapping[int, codec.Record], kind: str) -> list[Hit]:
-        hits = []
-        for rank, (row, score) in enumerate(best, start=1):
-            document = codec.decode(records[row], self._assets)
-            hits.append(Hit(rank, document.id, score, {kind: score}, document))
-        return hits
 
     def _find_tails(self, snapshot: Snapshot) -> None:
         """Where the writer goes on."""

@@ -16,7 +16,7 @@ FORMAT = "mmseek-collection"
 FORMAT_VERSION = 2
 """What is read; written is the least that says all: 1, or 2 for a multi-vector collection, which 1 knew nothing of."""
 NAME = "mmseek.json"
-TOKEN_STORAGE = "float16"
+STORED_AS = "float16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Manifest:
             "created_at": self.created_at,
         }
         if self.encoder.multi_vector:
-            body["multi_vector"] = {"storage": TOKEN_STORAGE, "token_pooling": self.encoder.token_pooling}
+            body["multi_vector"] = {"storage": STORED_AS, "token_pooling": self.encoder.token_pooling}
         body["checksum"] = _checksum(body)
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -104,7 +104,7 @@ def _parse(body: Any, folder: Path) -> Manifest:
         raise ValueError
     encoder = body["encoder"]
     many = body["multi_vector"] if version > 1 else None
-    if many is not None and many["storage"] != TOKEN_STORAGE:
+    if many is not None and many["storage"] != STORED_AS:
         raise ValueError(many["storage"])
     kind = (False, 1) if many is None else (True, int(many["token_pooling"]))
     identity = EncoderIdentity(str(encoder["spec"]), str(encoder["fingerprint"]), int(encoder["dim"]), *kind)

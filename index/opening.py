@@ -30,7 +30,7 @@ _BEGINNINGS = {
     manifest.NAME + ".tmp",
     *(connections.NAME + end for end in ("", "-wal", "-shm", "-journal")),
 }
-_OWN_FOLDERS = {segments.FOLDER, segments.TOKEN_FOLDER, assets.FOLDER}
+_OWN_FOLDERS = {segments.FOLDER, segments.FOLDER_OF_TOKENS, assets.FOLDER}
 _IGNORED = {"lost+found"}  # stands in every fresh volume
 
 
@@ -133,7 +133,7 @@ def make_empty(folder: Path, made: manifest.Manifest) -> None:
             connection.close()
         make_folder(folder / segments.FOLDER)
         if made.encoder.multi_vector:
-            make_folder(folder / segments.TOKEN_FOLDER)
+            make_folder(folder / segments.FOLDER_OF_TOKENS)
         make_folder(folder / assets.FOLDER)
         sync_folder(folder)
         write_head(folder, Head(0), durable=True)

@@ -212,7 +212,7 @@ def _build(draft: Path, manifest: Manifest, found: Salvage, segments: Segments, 
 def _vectors(places: Sequence[Place], segments: Segments) -> FloatArray | list[FloatArray]:
     """One vector a place, or an array (tokens, dim)."""
     each = [
-        np.concatenate(list(segments.read(place.segment, np.arange(place.position, place.position + place.count))))
+        np.concatenate(list(segments.read(place.segment, np.arange(place.position, place.position + place.size))))
         for place in places
     ]
     return each if segments.layout == TOKENS else np.concatenate(each)

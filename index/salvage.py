@@ -28,12 +28,12 @@ _STEP = 256
 
 
 class Place(NamedTuple):
-    """Where the vector of a row stands; of a multi-vector collection, the first of `count` of its tokens'."""
+    """Where the vector of a row stands; of a multi-vector collection, the first of `size` of its tokens'."""
 
     row: int
     segment: int
     position: int
-    count: int = 1
+    size: int = 1
 
 
 class _Questions(NamedTuple):
@@ -45,7 +45,8 @@ class _Questions(NamedTuple):
 
 _VECTORS = _Questions("SELECT row, segment, position, 1, died FROM vectors WHERE row BETWEEN ? AND ?", "blocks")
 _TOKENS = _Questions(
-    "SELECT row, tokens.segment, start, count, died FROM tokens LEFT JOIN vectors USING (row) WHERE row BETWEEN ? AND ?",
+    "SELECT row, tokens.segment, start, count, died FROM tokens LEFT JOIN vectors USING (row) "
+    "WHERE row BETWEEN ? AND ?",
     "token_blocks",
 )
 

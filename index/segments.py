@@ -24,15 +24,21 @@ from mmseek.errors import CorruptCollection
 from mmseek.index.durable import make_folder, sync, sync_folder, write_all
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
     from mmseek._types import FloatArray
     from mmseek.protocols import RowArray
 
+    HalfArray: TypeAlias = NDArray[np.float16]
+
 FOLDER = "vectors"
-TOKEN_FOLDER = "tokens"
+FOLDER_OF_TOKENS = "tokens"
 SEGMENT_BYTES = 256 * 2**20
 _READ_BYTES = 4 * 2**20
 
-_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}\.f32|{TOKEN_FOLDER}/[0-9]{{6,}}\.f16")
+_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}\.f32|{FOLDER_OF_TOKENS}/[0-9]{{6,}}\.f16")
 
 
 class Layout(NamedTuple):
@@ -44,7 +50,7 @@ class Layout(NamedTuple):
 
 
 ROWS = Layout(FOLDER, ".f32", "<f4")
-TOKENS = Layout(TOKEN_FOLDER, ".f16", "<f2")
+TOKENS = Layout(FOLDER_OF_TOKENS, ".f16", "<f2")
 
 
 def is_segment_name(name: str) -> bool:
@@ -96,7 +102,7 @@ class Segments:
         names = (path.stem for path in self.folder.glob(f"*{self.layout.suffix}"))
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def append(self, segment: int, start: int, vectors: FloatArray) -> Block:
+    def append(self, segment: int, start: int, vectors: FloatArray | HalfArray) -> Block:
         """Write rows (n, dim) at row `start` of a segment; durable on return, existing once the ledger says so.
 
         Raises:

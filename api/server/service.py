@@ -11,10 +11,10 @@ from fastapi import Depends, Request
 
 from mmseek._types import Encoded, EncodeRequest
 from mmseek.api.server.batching import (
-    BatchedEncoder,
     Batcher,
     BatcherOptions,
     PairQueue,
+    batched_encoder,
     batched_reranker,
     batcher_of_encoder,
     batcher_of_reranker,
@@ -22,11 +22,12 @@ from mmseek.api.server.batching import (
 from mmseek.api.server.errors import NotOffered
 from mmseek.api.server.lanes import Lane
 from mmseek.api.server.metrics import Metrics
+from mmseek.protocols import Encoder
 
 if TYPE_CHECKING:
     from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.protocols import MultiVectorEncoder, Reranker
 
 _READERS: Final = 4
 # Searches wait for the encoder's queue in threads; more threads than this would add nothing.
@@ -102,13 +103,14 @@ def make_service(
 ) -> Service:
     """Put queues before the models, also those of the retriever, which is copied for that."""
     metrics = Metrics()
+    asking: Encoder | MultiVectorEncoder | None = encoder
     if retriever is not None:
-        encoder = encoder or retriever.encoder
+        asking = encoder or retriever.encoder
         reranker = reranker or retriever.reranker
     batching = batching or BatcherOptions(
         batch_cost=limits.batch_cost, max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds
     )
-    encoders = batcher_of_encoder(encoder, batching, metrics, limits.cache_bytes) if encoder is not None else None
+    encoders = batcher_of_encoder(asking, batching, metrics, limits.cache_bytes) if asking is not None else None
     stages = retriever.stages if retriever is not None else ()
     rankers = {id(each): each for each in (*(stage.reranker for stage in stages), reranker) if each is not None}
     pairs = {key: batcher_of_reranker(each, batching, metrics) for key, each in rankers.items()}
@@ -116,7 +118,7 @@ def make_service(
     return Service(
         limits=limits,
         metrics=metrics,
-        encoder=encoder,
+        encoder=asking if isinstance(asking, Encoder) else None,  # one of many vectors only searches
         reranker=reranker,
         encoder_queue=encoders,
         reranker_queue=asked,
@@ -134,7 +136,7 @@ def _queued(
 ) -> Retriever:
     shared = copy.copy(retriever)
     if encoders is not None:
-        shared.encoder = BatchedEncoder(retriever.encoder, encoders)
+        shared.encoder = batched_encoder(retriever.encoder, encoders)
     shared.stages = tuple(
         replace(stage, reranker=batched_reranker(stage.reranker, pairs[id(stage.reranker)]))
         for stage in retriever.stages

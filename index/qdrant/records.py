@@ -31,11 +31,11 @@ def to_points(
     tokenizer: Tokenizer,
     mean0: float | None,
 ) -> tuple[list[Point], float | None]:
-    """The points of documents with their vectors, (dim,) or (tokens, dim) each, and the mean length that words are weighted under.
+    """The points of documents with their vectors, and the mean length that words are weighted under.
 
     Args:
         records: as `codec` makes them; their row is the time of storing.
-        vectors: in their order.
+        vectors: in their order, (dim,) or (tokens, dim) each.
         tokenizer: cuts texts into terms.
         mean0: the collection's; None where no document had words so far, and then that of these documents.
     """

@@ -38,7 +38,10 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is stored under one id; a point without vectors is only found by its id. `dense`: (dim,) or (tokens, dim)."""
+    """What is stored under one id; a point without vectors is only found by its id.
+
+    `dense` is (dim,), or of a multi-vector collection (tokens, dim).
+    """
 
     id: str
     payload: Mapping[str, Any]

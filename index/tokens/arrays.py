@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmseek._types import FloatArray
+    from mmseek.index.segments import HalfArray
     from mmseek.protocols import RowArray
-
-    HalfArray: TypeAlias = NDArray[np.float16]
 
 _NOTHING = 1e-6  # a mean as short as this has no direction
 _SHIFT = 13  # bits that float32 has more in its fraction
@@ -47,7 +46,9 @@ class TokenBatch:
 
     def each(self) -> list[FloatArray]:
         """The vectors of each document, float32 (tokens, dim), as they are stored."""
-        return [matrix.astype(np.float32) for matrix in np.split(self.rows, self.starts[1:])] if len(self.counts) else []
+        return (
+            [matrix.astype(np.float32) for matrix in np.split(self.rows, self.starts[1:])] if len(self.counts) else []
+        )
 
 
 def check_tokens(

@@ -26,6 +26,7 @@ from mmseek.index.ledger import Snapshot, State, reading
 from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
 from mmseek.index.segments import SEGMENT_BYTES, TOKENS, Segments
+from mmseek.index.stream import hits_of
 from mmseek.index.tokens.arrays import TokenBatch, check_token_query, check_tokens, mean_of
 from mmseek.index.tokens.compaction import copy_living_tokens
 from mmseek.index.tokens.ledger import count_tokens, insert_tokens, replace_tokens, used_tokens
@@ -122,7 +123,7 @@ class TokenCollection(LocalCollection):
                     rows, scores = index.search(query, k, allowed=allowed, excluded=excluded)
                 records = snapshot.records_of_rows(rows.tolist())
             break
-        return self._hits(list(zip(rows.tolist(), scores.tolist(), strict=True)), records, "dense")
+        return hits_of(zip(rows.tolist(), scores.tolist(), strict=True), records, self._assets, "dense")
 
     def _limits(
         self, snapshot: Snapshot, condition: Condition | None, exclude: Container[str]

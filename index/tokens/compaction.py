@@ -15,7 +15,7 @@ from mmseek.index.tokens.files import TokenFiles
 from mmseek.index.tokens.ledger import TokenPlace, living_tokens, token_blocks, used_tokens
 
 if TYPE_CHECKING:
-    from mmseek.index.tokens.arrays import HalfArray
+    from mmseek.index.segments import HalfArray
 
 _ROWS = 65_536  # of one block
 
@@ -44,7 +44,7 @@ def copy_living_tokens(snapshot: Snapshot, segments: Segments, first: int) -> tu
             blocks.append(segments.append(segment, start, rows))
             for place in group:
                 places.append(place._replace(segment=segment, start=start))
-                start += place.count
+                start += place.size
     return blocks, places
 
 
@@ -54,10 +54,10 @@ def _groups(snapshot: Snapshot) -> Iterator[list[TokenPlace]]:
     held = 0
     for piece in living_tokens(snapshot.sql):
         for place in map(TokenPlace._make, piece.tolist()):
-            if group and held + place.count > _ROWS:
+            if group and held + place.size > _ROWS:
                 yield group
                 group, held = [], 0
             group.append(place)
-            held += place.count
+            held += place.size
     if group:
         yield group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from mmseek.errors import CorruptCollection
 from mmseek.index.segments import Segments
 
 if TYPE_CHECKING:
-    from mmseek.index.tokens.arrays import HalfArray
+    from mmseek.index.segments import HalfArray
 
 
 class TokenFiles:
@@ -51,7 +52,7 @@ class TokenFiles:
         with self._guard:
             # Past the buffer: it may hold what a call that failed had written where another has written since.
             file = self._files[segment].raw
-            file.seek(start * width)
+            file.seek(start * width, os.SEEK_SET)
             got = file.readinto(rows.data.cast("B"))
         if got != rows.nbytes:
             raise CorruptCollection(f"{self._segments.path(segment)} ends early: run `mmseek verify`")

@@ -1,4 +1,4 @@
-"""What the ledger of a multi-vector collection knows of tokens: where those of each document stand, and in which blocks.
+"""What the ledger of a multi-vector collection knows of tokens: where those of each document stand, in which blocks.
 
 A document's tokens have its row number and live and die with it. A block is what one call stored.
 """
@@ -30,12 +30,12 @@ _CHUNK = 50_000
 
 
 class TokenPlace(NamedTuple):
-    """The `count` rows of tokens from `start` on in a segment that are a document's."""
+    """The `size` rows of tokens from `start` on in a segment that are a document's."""
 
     row: int
     segment: int
     start: int
-    count: int
+    size: int
 
 
 def insert_tokens(sql: sqlite3.Connection, rows: Iterable[int], counts: RowArray, block: Block) -> None:
@@ -57,7 +57,7 @@ def replace_tokens(sql: sqlite3.Connection, blocks: Sequence[Block], places: Seq
 
 
 def living_tokens(sql: sqlite3.Connection, after: int = 0) -> Iterator[RowArray]:
-    """Places of living documents' tokens with row numbers over `after`: (n, 4) of row, segment, start, count; by row."""
+    """Places of living documents' tokens with row numbers over `after`: (n, 4), as `TokenPlace`, by row."""
     cursor = sql.execute(
         "SELECT row, tokens.segment, start, count FROM tokens JOIN vectors USING (row) "
         "WHERE row > ? AND died IS NULL ORDER BY row",
@@ -84,6 +84,7 @@ def count_tokens(sql: sqlite3.Connection) -> int:
 
 
 def token_blocks(sql: sqlite3.Connection) -> list[Block]:
+    """What was written at once, in the order of the files."""
     return list(map(Block._make, sql.execute("SELECT * FROM token_blocks ORDER BY segment, start")))
 
 
@@ -98,5 +99,6 @@ def all_token_places(sql: sqlite3.Connection) -> list[TokenPlace]:
 
 
 def documents_without_tokens(sql: sqlite3.Connection) -> Iterator[str]:
+    """Ids of documents of which no tokens are known."""
     question = "SELECT id FROM documents WHERE row NOT IN (SELECT row FROM tokens)"
     return (identifier for (identifier,) in sql.execute(question))

@@ -1,5 +1,6 @@
-"""MaxSim over many documents (Khattab and Zaharia 2020, arXiv:2004.12832): for each vector of the query the largest inner
-product with one of the document, summed.
+"""MaxSim over many documents (Khattab and Zaharia 2020, arXiv:2004.12832).
+
+For each vector of the query the largest inner product with one of the document, summed.
 
 Documents are scored in float32, in blocks that fit into a core's cache; what might be among the best is scored once
 more, each document by itself in float64. So a document has the same score, to the bit, however it was found.
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmseek._types import FloatArray
-    from mmseek.index.tokens.arrays import HalfArray
+    from mmseek.index.segments import HalfArray
     from mmseek.protocols import RowArray
 
 _READ_VALUES = 2**21  # numbers that are read at once
@@ -101,7 +102,7 @@ class TokenIndex:
             scores = self._scores(query, pool)
             bar = np.partition(scores, len(pool) - k)[len(pool) - k]
             pool = pool[scores >= bar - float(error_bound(self._dim, self._length_of_longest(), query).sum())]
-        exact = np.array([self._exact(query, position) for position in pool], dtype=np.float32)
+        exact = np.array([self._exact(query, position) for position in pool.tolist()], dtype=np.float32)
         return best_of(self._places[pool, 0], exact, k)
 
     def matrix(self, row: int) -> HalfArray:

@@ -27,7 +27,9 @@ def token_batches(snapshot: Snapshot, segments: Segments, assets: AssetStore, ba
     """All documents of a snapshot with their vectors (tokens, dim), `batch` at a time; see `stored_batches`."""
     if batch < 1:
         raise InputError(f"a batch has at least 1 document, not {batch}")
-    places = (TokenPlace(*place) for place in chain.from_iterable(each.tolist() for each in living_tokens(snapshot.sql)))
+    places = (
+        TokenPlace(*place) for place in chain.from_iterable(each.tolist() for each in living_tokens(snapshot.sql))
+    )
     with closing(TokenFiles(segments)) as files:
         files.hold(used_tokens(snapshot.sql))
         while some := list(islice(places, batch)):

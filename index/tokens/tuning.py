@@ -95,7 +95,9 @@ class TokenTuner:
         documents = len(self._propose(queries[0], np.iinfo(np.int32).max))
         depth = _FIRST
         while depth <= _MOST_SHARE * documents:
-            measured = float(np.mean([self._share(query, rows, depth) for query, rows in zip(queries, best, strict=True)]))
+            measured = float(
+                np.mean([self._share(query, rows, depth) for query, rows in zip(queries, best, strict=True)])
+            )
             if measured >= recall:
                 found = Candidates(depth, measured, len(queries), documents)
                 with storage_errors(self._folder.path):

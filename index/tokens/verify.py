@@ -36,9 +36,9 @@ def in_blocks(places: list[TokenPlace], blocks: list[Block]) -> bool:
         at, end = block.start, block.start + block.rows
         while at < end:
             place = next(waiting, None)
-            if place is None or (place.segment, place.start) != (block.segment, at) or place.count < 1:
+            if place is None or (place.segment, place.start) != (block.segment, at) or place.size < 1:
                 return False
-            at += place.count
+            at += place.size
         if at != end:
             return False
     return next(waiting, None) is None

@@ -3,8 +3,8 @@
 from mmseek.api.server.batching.batcher import Batcher, BatcherOptions
 from mmseek.api.server.batching.cache import VectorCache
 from mmseek.api.server.batching.facades import (
-    BatchedEncoder,
     PairQueue,
+    batched_encoder,
     batched_reranker,
     batcher_of_encoder,
     batcher_of_reranker,
@@ -12,12 +12,12 @@ from mmseek.api.server.batching.facades import (
 from mmseek.api.server.batching.scope import RequestScope, current_scope
 
 __all__ = [
-    "BatchedEncoder",
     "Batcher",
     "BatcherOptions",
     "PairQueue",
     "RequestScope",
     "VectorCache",
+    "batched_encoder",
     "batched_reranker",
     "batcher_of_encoder",
     "batcher_of_reranker",

@@ -83,9 +83,7 @@ def test_search_is_maxsim_on_every_kind(collection, location, documents):
         check_best(collection, stored, query, 10)
         check_best(collection, {f"d{n}": matrices[n] for n in range(20)}, query, 7, filter="n < 20")
         check_best(collection, {f"d{n}": matrices[n] for n in (3, 5)}, query, 7, candidates=["d3", "d5", "none"])
-        check_best(
-            collection, {f"d{n}": matrices[n] for n in range(2, 90)}, query, 90, exclude=["d0", "d1", "unknown"]
-        )
+        check_best(collection, {f"d{n}": matrices[n] for n in range(2, 90)}, query, 90, exclude=["d0", "d1", "unknown"])
     assert [hit.id for hit in collection.search_text("text 7", 1)] == ["d7"]
     assert collection.search(tokens(1)[0], 3, candidates=[]) == []
     collection.close()

@@ -317,11 +317,13 @@ def test_export_and_import(filled, tmp_path):
 
 
 def test_copying_between_kinds(filled, location, tmp_path):
-    with closing(open_collection(filled)) as origin:
-        with closing(open_collection(location, mode="create", encoder=IDENTITY)) as goal:
-            assert copy_collection(origin, goal).copied == 40
-            with closing(open_collection(tmp_path / "again", mode="create", encoder=IDENTITY)) as again:
-                assert copy_collection(goal, again).copied == 40
+    with (
+        closing(open_collection(filled)) as origin,
+        closing(open_collection(location, mode="create", encoder=IDENTITY)) as goal,
+        closing(open_collection(tmp_path / "again", mode="create", encoder=IDENTITY)) as again,
+    ):
+        assert copy_collection(origin, goal).copied == 40
+        assert copy_collection(goal, again).copied == 40
     assert contents(tmp_path / "again") == contents(filled)
 
 

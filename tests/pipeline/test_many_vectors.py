@@ -118,14 +118,14 @@ def test_one_kind_of_encoder_is_refused_by_the_other_kind_of_collection(
         lambda: index_corpus([], one, retriever.collection),
         lambda: Retriever.open(tmp_path / "many", one),
     ):
-        with pytest.raises(InputError, match="gives one vector an item and .*many holds one for each token"):
+        with pytest.raises(InputError, match=r"gives one vector an item and .*many holds one for each token"):
             refuse()
     for refuse in (
         lambda: Retriever(ENCODER, collection),
         lambda: index_corpus([], ENCODER, collection),
         lambda: Retriever.open(tmp_path / "collection", ENCODER),
     ):
-        with pytest.raises(InputError, match="gives a vector for each token and .*collection holds one a document"):
+        with pytest.raises(InputError, match=r"gives a vector for each token and .*collection holds one a document"):
             refuse()
     with pytest.raises(EncoderMismatch):
         Retriever(FakeTokenEncoder(8), retriever.collection)

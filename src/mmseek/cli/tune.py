@@ -30,6 +30,7 @@ class Kind(StrEnum):
     auto = "auto"
     exact = "exact"
     hnsw = "hnsw"
+    ivf_sq8 = "ivf-sq8"
     ivf_pq = "ivf-pq"
     rabitq = "rabitq"
     float16 = "float16"

@@ -179,7 +179,7 @@ class FakeReranker:
 
 def _pieces(content: Content) -> list[Content]:
     """A content of each word and each picture; the whole of one that has neither, which cannot be encoded."""
-    found = []
+    found: list[Content] = []
     for part in content.parts:
         found += map(Content.of, part.text.split()) if isinstance(part, Text) else [Content((part,))]
     return found or [content]

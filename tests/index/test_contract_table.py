@@ -20,9 +20,10 @@ PLACES = ("folder", "edge", "server", "memory")
 EVERYWHERE = {"collection", "location"}
 HEAD = """# What is checked of every kind of collection
 
-Made from the tests by `MMSEEK_WRITE_DOCS=1 pytest tests/index/test_contract_table.py`; a test compares it. Each line is a test, which runs once for
-each place: against an exact oracle, or against what another place gives. The server is a small fake that speaks the protocol; the same suite runs on a
-real one where `MMSEEK_TEST_QDRANT_URL` is set. Crashes, damage and faults are tested place by place, in suites of their own.
+Made from the tests by `MMSEEK_WRITE_DOCS=1 pytest tests/index/test_contract_table.py`; a test compares it. Each line
+is a test, which runs once for each place: against an exact oracle, or against what another place gives. The server is
+a small fake that speaks the protocol; the same suite runs on a real one where `MMSEEK_TEST_QDRANT_URL` is set. Crashes,
+damage and faults are tested place by place, in suites of their own.
 """
 
 

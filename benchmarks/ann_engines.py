@@ -27,6 +27,9 @@ def memory() -> int:
     return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
 
 
+RESCORE = {"hnsw": 4, "ivf-sq8": 2, "ivf-pq": 20}
+
+
 class Engine:
     """Stores rows with a number `n` and a text, and finds the numbers of the best."""
 
@@ -68,7 +71,7 @@ class Mmseek(Engine):
 
         with self.collection._view.current() as (index, _):
             base = index.base
-            kept = replace(base, plan=replace(base.plan, effort=effort, rescore=4 if self.kind == "hnsw" else 20))
+            kept = replace(base, plan=replace(base.plan, effort=effort, rescore=RESCORE[self.kind]))
             index._base = kept
 
     def search(self, query: np.ndarray) -> list[int]:
@@ -77,23 +80,18 @@ class Mmseek(Engine):
     def filtered(self, query: np.ndarray) -> list[int]:
         return [int(hit.id[1:]) for hit in self.collection.search(query, K, filter="part == 3")]
 
-
-class MmseekIndex(Mmseek):
-    """The same without payload: the index and the snapshot, rows for answers."""
-
-    payload = False
-
-    def search(self, query: np.ndarray) -> list[int]:
+    def bare(self, query: np.ndarray) -> list[int]:
+        """The same path without documents: the snapshot and the index, rows for answers."""
         with self.collection._view.current() as (index, _):
-            return [int(row) - 1 for row in index.search(query[None], K)[0][0]]
+            return [row - 1 for row in index.search(query[None], K)[0][0].tolist()]
+
+
+class MmseekSq8(Mmseek):
+    kind = "ivf-sq8"
+    efforts = (8, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192)
 
 
 class MmseekIvf(Mmseek):
-    kind = "ivf-pq"
-    efforts = (8, 16, 32, 64, 128, 256)
-
-
-class MmseekIvfIndex(MmseekIndex):
     kind = "ivf-pq"
     efforts = (8, 16, 32, 64, 128, 256)
 
@@ -256,24 +254,23 @@ class Qdrant(Engine):
 
 
 ENGINES: dict[str, type[Engine]] = {
-    "mmseek-hnsw": Mmseek,
-    "mmseek-hnsw, no payload": MmseekIndex,
-    "mmseek-ivf-pq": MmseekIvf,
-    "mmseek-ivf-pq, no payload": MmseekIvfIndex,
+    "mmseek-ivf-sq8": MmseekSq8,
     "hnswlib": Hnswlib,
     "usearch": Usearch,
-    "faiss-hnsw": Faiss,
     "lancedb": Lancedb,
     "milvus-lite": Milvus,
+    "faiss-hnsw": Faiss,
+    "mmseek-hnsw": Mmseek,
+    "mmseek-ivf-pq": MmseekIvf,
     "qdrant-client local": Qdrant,
 }
 
 
 def sweep(engine: Engine, vectors: np.ndarray, queries: np.ndarray) -> Iterator[dict[str, Any]]:
-    """One line for each effort, without and with the filter where there is one."""
+    """One line for each effort: with documents where there are any, with the filter, and without documents."""
     rows = np.arange(len(vectors))
-    for name, allowed in (("search", rows), ("filtered", rows[rows % FILTER_SHARE == 3])):
-        if name == "filtered" and not engine.payload:
+    for name, allowed in (("search", rows), ("filtered", rows[rows % FILTER_SHARE == 3]), ("bare", rows)):
+        if (name == "filtered" and not engine.payload) or not hasattr(engine, name):
             continue
         scores = queries @ vectors[allowed].T
         bar = np.partition(scores, -K, axis=1)[:, -K]

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mmseek.index import manifest
-from mmseek.index.collection import LocalCollection
+from mmseek.index.local import local_collection
 from mmseek.index.opening import folder_of
 from mmseek.index.repair import RepairReport, repair_folder
 from mmseek.index.snapshot import restore_snapshot, snapshot_collection
@@ -18,7 +18,7 @@ __all__ = ["RepairReport", "repair_collection", "restore_collection", "take_snap
 def take_snapshot(location: str | Path, target: str | Path) -> VerifyReport:
     """Copy one state of a collection, while others write, to a new folder or `.tar`; see `snapshot_collection`."""
     folder = folder_of(location)
-    with closing(LocalCollection(folder, manifest.read_manifest(folder))) as collection:
+    with closing(local_collection(folder, manifest.read_manifest(folder))) as collection:
         return snapshot_collection(collection, Path(target).absolute())
 
 

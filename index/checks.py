@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
 
-def check_upsert(documents: Sequence[Document], vectors: FloatArray, dim: int) -> FloatArray:
+def check_upsert(documents: Sequence[Document], vectors: FloatArray | Sequence[FloatArray], dim: int) -> FloatArray:
     """The vectors as a float32 matrix (n, dim).
 
     Raises:

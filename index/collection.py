@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Collection as Container
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 
 from mmseek._stored import StoredBatch
 from mmseek._types import Document, EncoderIdentity, Hit
@@ -28,21 +27,21 @@ from mmseek.index.ann.files import AnnFolder
 from mmseek.index.ann.info import describe
 from mmseek.index.ann.keeper import AnnKeeper
 from mmseek.index.assets import AssetStore
+from mmseek.index.beside import Beside
 from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
+from mmseek.index.closing import Closing
 from mmseek.index.compaction import copy_living, drop_unused_pictures
 from mmseek.index.connections import Connections, empty_log
-from mmseek.index.durable import storage_errors
+from mmseek.index.durable import bytes_below, storage_errors
 from mmseek.index.filter_cache import FilterCache
 from mmseek.index.filter_sql import compile_filter, restrict
-from mmseek.index.head import Head, read_head, write_head
+from mmseek.index.head import Head, seal, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
 from mmseek.index.listing import read_page
 from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
-from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
-from mmseek.index.sizes import bytes_below
-from mmseek.index.stream import stored_batches, vectors_of
+from mmseek.index.stream import hits_of, stored_batches, vectors_of
 from mmseek.index.verify import Parts, verify
 from mmseek.index.view import IndexFactory, VectorView, exact_index
 from mmseek.protocols import CollectionInfo, DocumentPage, VerifyReport
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
 
-class LocalCollection:
+class LocalCollection(Closing):
     """Documents and vectors of one encoder in a folder. Made by `open_collection`; safe to use from several threads.
 
     Args:
@@ -128,14 +127,23 @@ class LocalCollection:
             )
 
     def upsert(
-        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+        self,
+        documents: Sequence[Document],
+        vectors: FloatArray | Sequence[FloatArray],
+        digests: Sequence[str | None] | None = None,
     ) -> None:
         matrix = check_upsert(documents, vectors, self.encoder.dim)
         check_digests(documents, digests)
+        self._upsert(documents, matrix, digests)
+
+    def _upsert(
+        self, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None] | None, extra: Any = None
+    ) -> None:
+        """Store what was checked; `extra` is for `_write_beside`."""
         with self._writing:
             self._check_writer()
             if documents:
-                self._store(documents, matrix, digests or [None] * len(documents))
+                self._store(documents, matrix, digests or [None] * len(documents), extra)
                 self._ann.start_folding()
 
     def delete(self, ids: Container[str]) -> int:
@@ -182,17 +190,27 @@ class LocalCollection:
     @contextmanager
     def pinned(self) -> Iterator[tuple[Snapshot, Segments]]:
         """One state of the ledger with its vector files held open, so that no compaction takes them away."""
+        with self.pinned_files() as (snapshot, (segments, *_)):
+            yield snapshot, segments
+
+    @contextmanager
+    def pinned_files(self) -> Iterator[tuple[Snapshot, list[Segments]]]:
+        """As `pinned`, with each kind of vector file that there is."""
         with self._connections.lend() as connection:
             for last in (False, False, True):
                 with reading(connection) as snapshot, ExitStack() as held:
                     try:
-                        segments = held.enter_context(self._segments.pinned(snapshot.used()))
+                        kinds = [held.enter_context(kind.pinned(used)) for kind, used in self.files(snapshot)]
                     except CorruptCollection:
                         if last:
                             raise
                         continue  # a compaction came between the two: the next state has other files
-                    yield snapshot, segments
+                    yield snapshot, kinds
                     return
+
+    def files(self, snapshot: Snapshot) -> list[tuple[Segments, dict[int, int]]]:
+        """Each kind of vector file, and the rows of each file that are in use."""
+        return [(self._segments, snapshot.used())]
 
     def search(
         self,
@@ -212,7 +230,7 @@ class LocalCollection:
             rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
             best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
             records = snapshot.records_of_rows(row for row, _ in best)
-        return self._hits(best, records, "dense")
+        return hits_of(best, records, self._assets, "dense")
 
     def search_text(
         self,
@@ -233,7 +251,7 @@ class LocalCollection:
                 )
             best = snapshot.search_words(text, k, condition)
             records = snapshot.records_of_rows(row for row, _ in best)
-        return self._hits(best, records, "lexical")
+        return hits_of(best, records, self._assets, "lexical")
 
     def verify(self) -> VerifyReport:
         report = verify(self.parts)
@@ -269,13 +287,16 @@ class LocalCollection:
                 try:
                     with reading(connection) as snapshot:
                         rows, blocks = copy_living(snapshot, self._segments, first)
+                        beside = self._copy_beside(snapshot)
                     with self._transaction(connection) as (transaction, _):
                         transaction.replace_vectors(blocks, rows)
+                        beside.write(transaction)
                 except BaseException:
-                    self._tail = (max(self._segments.existing(), default=0) + 1, 0)
+                    self._write_elsewhere()
                     raise
                 self._tail = (blocks[-1].segment, blocks[-1].start + blocks[-1].rows) if blocks else (first, 0)
                 self._segments.remove(used)
+                beside.settled()
                 with suppress(sqlite3.OperationalError):  # all is done; the ledger file just stays as large as it was
                     connection.execute("VACUUM")
                     empty_log(connection)
@@ -293,25 +314,27 @@ class LocalCollection:
                 generation = self._flush_log() if lock is not None else None
                 self._connections.close()
                 if generation is not None:
-                    self._seal(generation)
+                    with suppress(OSError, CorruptCollection):  # without one there is less to verify, and nothing lost
+                        seal(self._folder, self._connections.path, generation)
             finally:
                 if lock is not None:
                     lock.release()
 
-    def __enter__(self) -> Self:
-        return self
+    def _find_tails(self, snapshot: Snapshot) -> None:
+        """Where the writer goes on."""
+        self._tail = max(snapshot.used().items(), default=self._tail)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _write_beside(self, rows: range, extra: Any) -> Beside:  # noqa: ARG002  # for other kinds of collections
+        """Write what else is stored of the documents of these rows."""
+        return Beside()
 
-    def _hits(self, best: Sequence[tuple[int, float]], records: Mapping[int, codec.Record], kind: str) -> list[Hit]:
-        hits = []
-        for rank, (row, score) in enumerate(best, start=1):
-            document = codec.decode(records[row], self._assets)
-            hits.append(Hit(rank, document.id, score, {kind: score}, document))
-        return hits
+    def _copy_beside(self, snapshot: Snapshot) -> Beside:  # noqa: ARG002
+        """Write what else there is of living documents anew."""
+        return Beside()
+
+    def _write_elsewhere(self) -> None:
+        """Should the log survive what seemed to fail, its rows must still be there: begin new files."""
+        self._tail = (max(self._segments.existing(), default=0) + 1, 0)
 
     def _delete(self, wanted: Callable[[Snapshot], Sequence[str]]) -> int:
         with self._writing:
@@ -320,7 +343,9 @@ class LocalCollection:
                 count = transaction.delete(wanted(transaction), generation)
         return count
 
-    def _store(self, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None]) -> None:
+    def _store(
+        self, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None], extra: Any
+    ) -> None:
         with self._connections.lend() as connection:
             with reading(connection) as snapshot:
                 state = snapshot.state()
@@ -332,23 +357,26 @@ class LocalCollection:
             with storage_errors(self._folder):
                 self._assets.put(data for data in pictures if data is not None)
                 block = self._append(matrix)
+                beside = self._write_beside(range(state.next_row, state.next_row + len(records)), extra)
             try:
                 with self._transaction(connection) as (transaction, generation):
                     transaction.delete([record.id for record in records], generation)
                     transaction.insert(records, block)
+                    beside.write(transaction)
             except BaseException:
-                # Should the log survive what seemed to fail, its rows must still be there: write elsewhere from now on.
-                self._tail = (block.segment + 1, 0)
+                self._write_elsewhere()
                 raise
         self._tail = (block.segment, block.start + block.rows)
+        beside.settled()
 
     def _clean_up(self) -> None:
         """Remove what a writer left that was killed, and build what an early version did not have."""
         with storage_errors(self._folder), self._connections.lend() as connection:
             with reading(connection) as snapshot:
-                used, has_words = snapshot.used(), snapshot.has_words()
-                self._tail = max(used.items(), default=self._tail)
-                self._segments.cut(used)
+                has_words = snapshot.has_words()
+                self._find_tails(snapshot)
+                for kind, used in self.files(snapshot):
+                    kind.cut(used)
             if not has_words:
                 with self._transaction(connection) as (transaction, _):
                     transaction.rebuild_words()
@@ -360,14 +388,6 @@ class LocalCollection:
                 return None
             with reading(connection) as snapshot:
                 return snapshot.state().generation
-
-    def _seal(self, generation: int) -> None:
-        """Note the hash of the ledger file, so that any change to it can be seen."""
-        with suppress(OSError, CorruptCollection):  # without a seal there is less to verify, and nothing is lost
-            head = read_head(self._folder)
-            if head.generation != generation or head.seal is None:
-                sealed = Head(generation, hash_file(self._connections.path))
-                write_head(self._folder, sealed, durable=True)
 
     def _append(self, matrix: FloatArray) -> Block:
         segment, rows = self._tail

@@ -68,14 +68,16 @@ def copy_collection(
     if batch_size < 1:
         raise InputError(f"a batch has at least 1 document, not {batch_size}")
     origin, goal = source.info(), target.info()
-    if (origin.encoder.fingerprint, origin.encoder.dim) != (goal.encoder.fingerprint, goal.encoder.dim):
+    if not origin.encoder.same_vectors(goal.encoder):
         raise EncoderMismatch(wanted=str(origin.encoder), stored=str(goal.encoder), place=goal.location)
     coming = _each(source.export(batch_size))
     present = _skip_present(coming, target, goal.location, batch_size)
     copied = 0
     for batch in _batches(coming, batch_size):
         documents = [one.document for one in batch]
-        target.upsert(documents, np.stack([one.vector for one in batch]), [one.digest for one in batch])
+        vectors = [one.vector for one in batch]
+        stored = vectors if goal.encoder.multi_vector else np.stack(vectors)
+        target.upsert(documents, stored, [one.digest for one in batch])
         copied += len(batch)
         if on_progress is not None:
             on_progress(present + copied)

@@ -12,6 +12,7 @@ import numpy as np
 from mmseek._types import Document, Image
 from mmseek.digest import content_key
 from mmseek.errors import InputError, MmseekError
+from mmseek.index.tokens.arrays import one_each
 from mmseek.media import open_image
 from mmseek.protocols import Collection
 
@@ -72,7 +73,7 @@ def find_duplicates(collection: Collection, *, threshold: float = THRESHOLD, pic
     for batch in collection.export(_BATCH):
         for document in batch.documents:
             seen.add(document, pictures=pictures)
-        seen.vectors.append(_unit(batch.vectors))
+        seen.vectors.append(_unit(one_each(batch.vectors)))
     matrix = np.concatenate(seen.vectors) if seen.vectors else np.empty((0, 1), dtype=np.float32)
     exact = _groups("exact", _equal_pairs(seen.keys), seen.ids)
     # An exact copy says nothing new in the other lists: its first stands for all.

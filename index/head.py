@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmseek.errors import CorruptCollection
 from mmseek.index.durable import sync, write_all
+from mmseek.index.rawfile import hash_file
 
 NAME = "head.json"
 _SIZE = 256  # written by one call, within one sector
@@ -43,6 +44,18 @@ def write_head(folder: Path, head: Head, *, durable: bool = False) -> None:
             sync(fd)
     finally:
         os.close(fd)
+
+
+def seal(folder: Path, ledger: Path, generation: int) -> None:
+    """Note the hash of a ledger file that has no log, so that any change to it can be seen.
+
+    Raises:
+        CorruptCollection: the head is missing or damaged.
+        OSError: the disk is full or failing.
+    """
+    head = read_head(folder)
+    if head.generation != generation or head.seal is None:
+        write_head(folder, Head(generation, hash_file(ledger)), durable=True)
 
 
 def read_head(folder: Path) -> Head:

@@ -13,8 +13,10 @@ from mmseek.errors import CorruptCollection, FormatTooNew, NotACollection, Stora
 from mmseek.index.durable import replace_file
 
 FORMAT = "mmseek-collection"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is read; written is the least that says all: 1, or 2 for a multi-vector collection, which 1 knew nothing of."""
 NAME = "mmseek.json"
+STORED_AS = "float16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,11 @@ class Manifest:
 
     encoder: EncoderIdentity
     created_at: str
-    format_version: int = FORMAT_VERSION
+
+    @property
+    def format_version(self) -> int:
+        """The oldest format that can say all of it."""
+        return 2 if self.encoder.multi_vector else 1
 
     def to_bytes(self) -> bytes:
         """The file's content: one JSON object with a checksum over the rest of it."""
@@ -37,6 +43,8 @@ class Manifest:
             },
             "created_at": self.created_at,
         }
+        if self.encoder.multi_vector:
+            body["multi_vector"] = {"storage": STORED_AS, "token_pooling": self.encoder.token_pooling}
         body["checksum"] = _checksum(body)
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -95,8 +103,12 @@ def _parse(body: Any, folder: Path) -> Manifest:
     if body.pop("checksum") != _checksum(body) or body["format"] != FORMAT:
         raise ValueError
     encoder = body["encoder"]
-    identity = EncoderIdentity(str(encoder["spec"]), str(encoder["fingerprint"]), int(encoder["dim"]))
-    return Manifest(identity, str(body["created_at"]), version)
+    many = body["multi_vector"] if version > 1 else None
+    if many is not None and many["storage"] != STORED_AS:
+        raise ValueError(many["storage"])
+    kind = (False, 1) if many is None else (True, int(many["token_pooling"]))
+    identity = EncoderIdentity(str(encoder["spec"]), str(encoder["fingerprint"]), int(encoder["dim"]), *kind)
+    return Manifest(identity, str(body["created_at"]))
 
 
 def _checksum(body: dict[str, Any]) -> str:

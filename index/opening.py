@@ -13,11 +13,12 @@ from mmseek._types import EncoderIdentity
 from mmseek.errors import CollectionExists, CorruptCollection, EncoderMismatch, InputError, NotACollection, SpecError
 from mmseek.index import assets, connections, ledger, lock, manifest, segments
 from mmseek.index.aliases import resolve_alias
-from mmseek.index.collection import LocalCollection
 from mmseek.index.durable import make_folder, storage_errors, sync_folder
 from mmseek.index.head import NAME as HEAD_NAME
 from mmseek.index.head import Head, write_head
+from mmseek.index.local import local_collection
 from mmseek.index.qdrant import is_qdrant, open_qdrant
+from mmseek.index.tokens.ledger import SCHEMA as TOKEN_SCHEMA
 from mmseek.protocols import Collection, VerifyReport
 
 Mode: TypeAlias = Literal["read", "write", "create"]
@@ -29,7 +30,7 @@ _BEGINNINGS = {
     manifest.NAME + ".tmp",
     *(connections.NAME + end for end in ("", "-wal", "-shm", "-journal")),
 }
-_OWN_FOLDERS = {segments.FOLDER, assets.FOLDER}
+_OWN_FOLDERS = {segments.FOLDER, segments.FOLDER_OF_TOKENS, assets.FOLDER}
 _IGNORED = {"lost+found"}  # stands in every fresh volume
 
 
@@ -42,7 +43,7 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
         mode: `read`: any number at a time, also beside a writer. `write`: the one writer; makes the collection when
             the folder is absent or empty. `create`: like `write`, but refuses a collection that is there.
         encoder: whose vectors are to be searched or stored; compared with those of the collection, and needed to
-            make one.
+            make one. One that is `multi_vector` makes a multi-vector collection.
 
     Raises:
         NotACollection: there is none, or the folder holds something else (which is left as it is).
@@ -61,7 +62,7 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
     if mode == "read":
         found = manifest.read_manifest(folder)
         _check_encoder(folder, found, encoder)
-        return LocalCollection(folder, found)
+        return local_collection(folder, found)
     if not _is_collection(folder):
         if encoder is None:
             raise NotACollection(f"{folder} is no mmseek collection, and to make one its encoder must be given")
@@ -86,7 +87,7 @@ def verify_collection(location: str | Path) -> VerifyReport:
 
 def verify_folder(folder: Path) -> VerifyReport:
     """Check the collection in a folder; errors as in `verify_collection`."""
-    return _verified(lambda: LocalCollection(folder, manifest.read_manifest(folder)))
+    return _verified(lambda: local_collection(folder, manifest.read_manifest(folder)))
 
 
 def _verified(opened: Callable[[], Collection]) -> VerifyReport:
@@ -98,7 +99,7 @@ def _verified(opened: Callable[[], Collection]) -> VerifyReport:
         return collection.verify()
 
 
-def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> LocalCollection:
+def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> Collection:
     with storage_errors(folder):
         make_folder(folder)
         right = lock.WriterLock(folder)
@@ -112,7 +113,7 @@ def _open_writer(folder: Path, mode: Mode, encoder: EncoderIdentity | None) -> L
             raise CollectionExists(f"{folder} is a collection already: choose another folder, or index into it")
         found = manifest.read_manifest(folder)
         _check_encoder(folder, found, encoder)
-        return LocalCollection(folder, found, right)
+        return local_collection(folder, found, right)
     except BaseException:
         right.release()
         raise
@@ -126,11 +127,13 @@ def make_empty(folder: Path, made: manifest.Manifest) -> None:
             leftover.unlink()
         connection = sqlite3.connect(database, isolation_level=None)
         try:
-            ledger.create_schema(connection)
+            ledger.create_schema(connection, TOKEN_SCHEMA if made.encoder.multi_vector else "")
             connection.execute("INSERT INTO meta VALUES ('manifest', ?)", (made.to_bytes().decode(),))
         finally:
             connection.close()
         make_folder(folder / segments.FOLDER)
+        if made.encoder.multi_vector:
+            make_folder(folder / segments.FOLDER_OF_TOKENS)
         make_folder(folder / assets.FOLDER)
         sync_folder(folder)
         write_head(folder, Head(0), durable=True)
@@ -177,6 +180,6 @@ def _check_empty(folder: Path) -> None:
 
 def _check_encoder(folder: Path, found: manifest.Manifest, encoder: EncoderIdentity | None) -> None:
     stored = found.encoder
-    if encoder is None or (encoder.fingerprint, encoder.dim) == (stored.fingerprint, stored.dim):
+    if encoder is None or encoder.same_vectors(stored):
         return
     raise EncoderMismatch(wanted=str(encoder), stored=str(stored), place=str(folder))

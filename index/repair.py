@@ -26,11 +26,12 @@ from mmseek.index.connections import NAME as LEDGER_NAME
 from mmseek.index.drafts import draft_folder
 from mmseek.index.durable import storage_errors, sync_folder, write_file
 from mmseek.index.head import read_head
+from mmseek.index.local import local_collection
 from mmseek.index.manifest import NAME as MANIFEST_NAME
 from mmseek.index.manifest import Manifest, parse_manifest, read_manifest
 from mmseek.index.opening import make_empty, verify_folder
 from mmseek.index.salvage import Place, Salvage, copied_ledger, salvage
-from mmseek.index.segments import Segments
+from mmseek.index.segments import ROWS, SEGMENT_BYTES, TOKENS, Segments
 from mmseek.index.stream import with_bytes
 from mmseek.index.verify import has_content_problems
 from mmseek.items import item_to_json
@@ -110,13 +111,13 @@ def _report(folder: Path) -> VerifyReport:
 def _rebuild_derived(folder: Path, held: list[lock.WriterLock]) -> tuple[str, ...] | None:
     """Build anew what is derived, if no more than that is wrong; None if there is more."""
     try:
-        with closing(LocalCollection(folder, read_manifest(folder))) as reader:
+        with closing(local_collection(folder, read_manifest(folder))) as reader:
             if has_content_problems(reader.parts) or _changes_are_missing(folder, reader):
                 return None
     except CollectionError:
         return None
     # The collection gives the lock back when it is closed.
-    with closing(LocalCollection(folder, read_manifest(folder), held.pop())) as writer:
+    with closing(local_collection(folder, read_manifest(folder), held.pop())) as writer:
         writer.rebuild_words()
     return ("the index of words and head.json were built anew; no document was touched",)
 
@@ -147,7 +148,8 @@ def _replace(folder: Path, before: VerifyReport) -> RepairReport:
         scratch.mkdir()
         ledger = copied_ledger(folder, scratch)
         manifest = _manifest(folder, ledger)
-        segments, assets = Segments(folder, manifest.encoder.dim), AssetStore(folder)
+        layout = TOKENS if manifest.encoder.multi_vector else ROWS
+        segments, assets = Segments(folder, manifest.encoder.dim, SEGMENT_BYTES, layout), AssetStore(folder)
         try:
             found = salvage(ledger, segments, assets)
         except sqlite3.Error as error:
@@ -195,23 +197,25 @@ def _manifest(folder: Path, ledger: Path) -> Manifest:
 
 def _build(draft: Path, manifest: Manifest, found: Salvage, segments: Segments, assets: AssetStore) -> None:
     make_empty(draft, manifest)
-    with closing(LocalCollection(draft, manifest, lock.BorrowedLock())) as writer:
+    with closing(local_collection(draft, manifest, lock.BorrowedLock())) as writer:
         for start in range(0, len(found.good), _BATCH):
             chunk = found.good[start : start + _BATCH]
             documents = [with_bytes(codec.decode(record, assets), assets) for record, _ in chunk]
             vectors = _vectors([place for _, place in chunk], segments)
             writer.upsert(documents, vectors, [record.digest for record, _ in chunk])
-    with closing(LocalCollection(draft, manifest)) as reader:
+    with closing(local_collection(draft, manifest)) as reader:
         report = reader.verify()
     if not report.ok:
         raise CorruptCollection(f"the repaired copy is not sound, so nothing was changed: {report.problems[0]}")
 
 
-def _vectors(places: Sequence[Place], segments: Segments) -> FloatArray:
-    rows: list[FloatArray] = []
-    for place in places:
-        rows += segments.read(place.segment, np.array([place.position], dtype=np.int64))
-    return np.concatenate(rows)
+def _vectors(places: Sequence[Place], segments: Segments) -> FloatArray | list[FloatArray]:
+    """One vector a place, or an array (tokens, dim)."""
+    each = [
+        np.concatenate(list(segments.read(place.segment, np.arange(place.position, place.position + place.size))))
+        for place in places
+    ]
+    return each if segments.layout == TOKENS else np.concatenate(each)
 
 
 def _write_lists(folder: Path, kept: Path, found: Salvage) -> None:

@@ -22,17 +22,33 @@ from mmseek.index import codec
 from mmseek.index.assets import AssetStore
 from mmseek.index.codec import Record
 from mmseek.index.connections import NAME
-from mmseek.index.segments import Block, Segments
+from mmseek.index.segments import TOKENS, Block, Segments
 
 _STEP = 256
 
 
 class Place(NamedTuple):
-    """Where the vector of a row stands."""
+    """Where the vector of a row stands; of a multi-vector collection, the first of `size` of its tokens'."""
 
     row: int
     segment: int
     position: int
+    size: int = 1
+
+
+class _Questions(NamedTuple):
+    """What the ledger is asked: row, segment, position, count and death of every vector, and the table of blocks."""
+
+    places: str
+    blocks: str
+
+
+_VECTORS = _Questions("SELECT row, segment, position, 1, died FROM vectors WHERE row BETWEEN ? AND ?", "blocks")
+_TOKENS = _Questions(
+    "SELECT row, tokens.segment, start, count, died FROM tokens LEFT JOIN vectors USING (row) "
+    "WHERE row BETWEEN ? AND ?",
+    "token_blocks",
+)
 
 
 @dataclass(slots=True)
@@ -65,17 +81,23 @@ def copied_ledger(folder: Path, scratch: Path) -> Path:
 def salvage(ledger: Path, segments: Segments, assets: AssetStore) -> Salvage:
     """Read all that can be read.
 
+    Args:
+        ledger: a copy of the collection's.
+        segments: its vectors; of a multi-vector collection those of tokens, for the others are made of them.
+        assets: its pictures.
+
     Raises:
         CorruptCollection: not one document can be read.
     """
     with closing(sqlite3.connect(ledger, isolation_level=None)) as sql:
         sql.text_factory = lambda raw: raw.decode("utf-8", "replace")
         last = _last_row(sql)
-        places = list(_rows(sql, "SELECT row, segment, position, died FROM vectors WHERE row BETWEEN ? AND ?", last))
-        trusted = _trusted(places, _blocks(sql), segments)
+        of = _TOKENS if segments.layout == TOKENS else _VECTORS
+        places = list(_rows(sql, of.places, last))
+        trusted = _trusted(places, _blocks(sql, of.blocks), segments)
         found = Salvage()
         seen = 0
-        living = {row for row, _, _, died in places if died is None}
+        living = {place[0] for place in places if place[4] is None}
         for values in _rows(sql, "SELECT * FROM documents WHERE row BETWEEN ? AND ?", last):
             seen += 1
             living.discard(values[0])
@@ -155,12 +177,12 @@ def _rows(sql: sqlite3.Connection, question: str, last: int | None) -> Iterator[
         yield from found
 
 
-def _blocks(sql: sqlite3.Connection) -> list[Block]:
+def _blocks(sql: sqlite3.Connection, table: str) -> list[Block]:
     """The blocks that can be read, from both ends up to what is damaged."""
     found: set[Block] = set()
     for order in ("ASC", "DESC"):
         with suppress(sqlite3.Error):
-            question = f"SELECT * FROM blocks ORDER BY segment {order}, start {order}"  # noqa: S608  # of constants
+            question = f"SELECT * FROM {table} ORDER BY segment {order}, start {order}"  # noqa: S608  # of constants
             for values in sql.execute(question):
                 if all(isinstance(value, int) and 0 <= value < 1 << 40 for value in values[:3]):
                     found.add(Block(*values))
@@ -169,10 +191,10 @@ def _blocks(sql: sqlite3.Connection) -> list[Block]:
 
 def _trusted(places: list[tuple[Any, ...]], blocks: list[Block], segments: Segments) -> dict[int, Place]:
     """The living places in blocks that are whole, by row."""
-    by_segment: dict[int, list[tuple[int, int, bool]]] = defaultdict(list)
-    for row, segment, position, died in places:
-        if all(isinstance(value, int) for value in (row, segment, position)):
-            by_segment[segment].append((position, row, died is None))
+    by_segment: dict[int, list[tuple[int, int, int, bool]]] = defaultdict(list)
+    for row, segment, position, count, died in places:
+        if all(isinstance(value, int) for value in (row, segment, position, count)):
+            by_segment[segment].append((position, row, count, died is None))
     for found in by_segment.values():
         found.sort()
     trusted: dict[int, Place] = {}
@@ -181,16 +203,18 @@ def _trusted(places: list[tuple[Any, ...]], blocks: list[Block], segments: Segme
         inside = by_segment[block.segment]
         inside = inside[bisect_left(inside, (block.start,)) : bisect_left(inside, (end,))]
         if _in_order(inside, block) and _is_sound(segments, block):
-            trusted |= {row: Place(row, block.segment, position) for position, row, lives in inside if lives}
+            trusted |= {row: Place(row, block.segment, at, count) for at, row, count, lives in inside if lives}
     return trusted
 
 
-def _in_order(inside: list[tuple[int, int, bool]], block: Block) -> bool:
+def _in_order(inside: list[tuple[int, int, int, bool]], block: Block) -> bool:
     """Whether the block's places are there once each, with ascending rows, as every writer leaves them."""
-    positions = [position for position, _, _ in inside]
-    rows = [row for _, row, _ in inside]
-    whole = positions == list(range(block.start, block.start + block.rows))
-    return whole and all(a < b for a, b in pairwise(rows))
+    at = block.start
+    for position, _, count, _ in inside:
+        if position != at or count < 1:
+            return False
+        at += count
+    return at == block.start + block.rows and all(a[1] < b[1] for a, b in pairwise(inside))
 
 
 def _is_sound(segments: Segments, block: Block) -> bool:

@@ -1,4 +1,7 @@
-"""Vectors on disk: append-only files of raw little-endian float32 rows, `vectors/000001.f32`, each a matrix by itself.
+"""Vectors on disk: append-only files of raw little-endian rows, each a matrix by itself.
+
+`vectors/000001.f32` has one float32 row a document; of a multi-vector collection `tokens/000001.f16` has the float16
+rows of all tokens, those of a document one after the other.
 
 The ledger says which bytes of them exist. What it does not point to (the torn end after a crash, the file that a
 compaction did not come to use) is nothing, and is removed by the next writer.
@@ -21,16 +24,33 @@ from mmseek.errors import CorruptCollection
 from mmseek.index.durable import make_folder, sync, sync_folder, write_all
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
     from mmseek._types import FloatArray
     from mmseek.protocols import RowArray
 
+    HalfArray: TypeAlias = NDArray[np.float16]
+
 FOLDER = "vectors"
+FOLDER_OF_TOKENS = "tokens"
 SEGMENT_BYTES = 256 * 2**20
 _READ_BYTES = 4 * 2**20
-_SUFFIX = ".f32"
+
+_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}\.f32|{FOLDER_OF_TOKENS}/[0-9]{{6,}}\.f16")
 
 
-_NAME = re.compile(rf"{FOLDER}/[0-9]{{6,}}{re.escape(_SUFFIX)}")
+class Layout(NamedTuple):
+    """Where a kind of rows is, and what they are made of."""
+
+    folder: str
+    suffix: str
+    dtype: str
+
+
+ROWS = Layout(FOLDER, ".f32", "<f4")
+TOKENS = Layout(FOLDER_OF_TOKENS, ".f16", "<f2")
 
 
 def is_segment_name(name: str) -> bool:
@@ -59,29 +79,36 @@ class Segments:
         root: the collection's folder.
         dim: columns of every row.
         limit: bytes after which a new file is begun.
+        layout: of which kind.
     """
 
-    def __init__(self, root: Path, dim: int, limit: int = SEGMENT_BYTES) -> None:
-        self.folder = root / FOLDER
+    def __init__(self, root: Path, dim: int, limit: int = SEGMENT_BYTES, layout: Layout = ROWS) -> None:
+        self.folder = root / layout.folder
         self.limit = limit
+        self.layout = layout
         self._dim = dim
-        self._row_bytes = 4 * dim
+        self._row_bytes = np.dtype(layout.dtype).itemsize * dim
+
+    @property
+    def dim(self) -> int:
+        """Columns of every row."""
+        return self._dim
 
     def path(self, segment: int) -> Path:
-        return self.folder / f"{segment:06d}{_SUFFIX}"
+        return self.folder / f"{segment:06d}{self.layout.suffix}"
 
     def existing(self) -> list[int]:
         """Numbers of the files there are, ascending."""
-        names = (path.stem for path in self.folder.glob(f"*{_SUFFIX}"))
+        names = (path.stem for path in self.folder.glob(f"*{self.layout.suffix}"))
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def append(self, segment: int, start: int, vectors: FloatArray) -> Block:
+    def append(self, segment: int, start: int, vectors: FloatArray | HalfArray) -> Block:
         """Write rows (n, dim) at row `start` of a segment; durable on return, existing once the ledger says so.
 
         Raises:
             OSError: the disk is full or failing; nothing that existed is changed.
         """
-        data = np.ascontiguousarray(vectors, dtype="<f4").data.cast("B")
+        data = np.ascontiguousarray(vectors, dtype=self.layout.dtype).data.cast("B")
         make_folder(self.folder)
         path = self.path(segment)
         new = not path.exists()
@@ -126,7 +153,7 @@ class Segments:
         Raises:
             CorruptCollection: a file is missing or shorter than the ledger says.
         """
-        held = _Pinned(self.folder.parent, self._dim, self.limit)
+        held = _Pinned(self.folder.parent, self._dim, self.limit, self.layout)
         with ExitStack() as stack:
             for segment, rows in used.items():
                 held.files[segment] = stack.enter_context(self._opened(segment, rows))
@@ -134,7 +161,15 @@ class Segments:
 
     @contextmanager
     def _opened(self, segment: int, rows: int) -> Iterator[BufferedReader]:
-        """A segment that holds at least `rows` rows."""
+        with self.opened(segment, rows) as file:
+            yield file
+
+    def opened(self, segment: int, rows: int) -> BufferedReader:
+        """The file of a segment that holds at least `rows` rows; for the caller to close.
+
+        Raises:
+            CorruptCollection: the file is missing or too short.
+        """
         path = self.path(segment)
         try:
             file = path.open("rb")
@@ -142,14 +177,14 @@ class Segments:
             raise CorruptCollection(
                 f"{path} cannot be read ({error.strerror}): restore it from a backup, or index again into a new folder"
             ) from error
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            if size < rows * self._row_bytes:
-                raise CorruptCollection(
-                    f"{path} has {size} bytes where the ledger counts {rows * self._row_bytes}: "
-                    "restore it from a backup, or index again into a new folder"
-                )
-            yield file
+        size = os.fstat(file.fileno()).st_size
+        if size < rows * self._row_bytes:
+            file.close()
+            raise CorruptCollection(
+                f"{path} has {size} bytes where the ledger counts {rows * self._row_bytes}: "
+                "restore it from a backup, or index again into a new folder"
+            )
+        return file
 
     def read(self, segment: int, positions: RowArray) -> Iterator[FloatArray]:
         """Rows at ascending positions of one segment, a few megabytes of the file in memory at a time.
@@ -171,7 +206,7 @@ class Segments:
                 inside = wanted[first:last]
                 begin, end = int(inside[0]), int(inside[-1]) + 1
                 file.seek(begin * self._row_bytes)
-                rows = np.empty((end - begin, self._dim), dtype="<f4")
+                rows = np.empty((end - begin, self._dim), dtype=self.layout.dtype)
                 if file.readinto(rows.data.cast("B")) != rows.nbytes:
                     raise CorruptCollection(f"{self.path(segment)} ends early: run `mmseek verify`")
                 yield rows if len(inside) == len(rows) else rows[inside - begin]
@@ -212,8 +247,8 @@ class Segments:
 class _Pinned(Segments):
     """Segments read through files that were opened before."""
 
-    def __init__(self, root: Path, dim: int, limit: int) -> None:
-        super().__init__(root, dim, limit)
+    def __init__(self, root: Path, dim: int, limit: int, layout: Layout) -> None:
+        super().__init__(root, dim, limit, layout)
         self.files: dict[int, BufferedReader] = {}
 
     @contextmanager

@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -19,6 +20,7 @@ from mmseek.index import assets, codec, connections, drafts, head, lock, manifes
 from mmseek.index.collection import LocalCollection
 from mmseek.index.durable import make_folder, storage_errors, sync, sync_folder
 from mmseek.index.ledger import Snapshot
+from mmseek.index.local import local_collection
 from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import Segments
 from mmseek.protocols import VerifyReport
@@ -73,10 +75,11 @@ def restore_snapshot(source: Path, target: Path) -> VerifyReport:
 
 
 def _copy(collection: LocalCollection, draft: Path) -> VerifyReport:
-    with collection.pinned() as (snapshot, pinned):
+    with collection.pinned_files() as (snapshot, kinds):
         generation = snapshot.state().generation
         _copy_ledger(snapshot, draft / connections.NAME)
-        _copy_segments(snapshot, pinned, draft)
+        for pinned, (_, used) in zip(kinds, collection.files(snapshot), strict=True):
+            _copy_segments(pinned, used, draft)
         _copy_pictures(snapshot, collection.folder, draft)
     sealed = head.Head(generation, hash_file(draft / connections.NAME))
     head.write_head(draft, sealed, durable=True)
@@ -95,7 +98,7 @@ def _checked(folder: Path) -> VerifyReport:
 
 
 def _opened(folder: Path) -> LocalCollection:
-    return LocalCollection(folder, manifest.read_manifest(folder))
+    return local_collection(folder, manifest.read_manifest(folder))
 
 
 def _copy_ledger(snapshot: Snapshot, target: Path) -> None:
@@ -106,10 +109,10 @@ def _copy_ledger(snapshot: Snapshot, target: Path) -> None:
     _sync_file(target)
 
 
-def _copy_segments(snapshot: Snapshot, pinned: Segments, draft: Path) -> None:
-    folder = draft / segments.FOLDER
+def _copy_segments(pinned: Segments, used: Mapping[int, int], draft: Path) -> None:
+    folder = draft / pinned.layout.folder
     make_folder(folder)
-    for segment, rows in snapshot.used().items():
+    for segment, rows in used.items():
         path = folder / pinned.path(segment).name
         with path.open("wb") as file:
             for piece in pinned.raw(segment, rows):

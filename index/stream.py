@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmseek._stored import StoredBatch
-from mmseek._types import Document, Image, Part
+from mmseek._types import Document, Hit, Image, Part
 from mmseek.errors import CorruptCollection, InputError
 from mmseek.index import codec
 from mmseek.index.assets import AssetStore
@@ -74,3 +74,14 @@ def vectors_of(snapshot: Snapshot, segments: Segments, ids: Iterable[str]) -> di
         rows = np.concatenate(list(segments.read(segment, positions)))
         found.update((name, row.copy()) for (_, name), row in zip(inside, rows, strict=True))
     return found
+
+
+def hits_of(
+    best: Iterable[tuple[int, float]], records: Mapping[int, codec.Record], assets: AssetStore, kind: str
+) -> list[Hit]:
+    """Rows and their scores, best first, as hits; `kind` names the score."""
+    hits = []
+    for rank, (row, score) in enumerate(best, start=1):
+        document = codec.decode(records[row], assets)
+        hits.append(Hit(rank, document.id, score, {kind: score}, document))
+    return hits

@@ -18,6 +18,7 @@ from mmseek.index.ledger import Snapshot, reading
 from mmseek.index.manifest import Manifest, read_manifest
 from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import Block, Segments
+from mmseek.index.tokens.verify import token_problems
 from mmseek.protocols import VerifyReport
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Parts:
     connections: Connections
     segments: Segments
     assets: AssetStore
+    tokens: Segments | None = None  # of a multi-vector collection
 
 
 def verify(parts: Parts) -> VerifyReport:
@@ -187,4 +189,8 @@ def _block_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
             yield str(error)
 
 
-_CONTENT = (_document_problems, _vector_problems, _block_problems)
+def _token_problems(parts: Parts, snapshot: Snapshot) -> Iterator[str]:
+    return iter(()) if parts.tokens is None else token_problems(parts.connections.path, parts.tokens, snapshot)
+
+
+_CONTENT = (_document_problems, _vector_problems, _block_problems, _token_problems)

@@ -13,6 +13,7 @@ from mmseek._types import Document, Hit, Image, Query
 from mmseek.errors import ItemError
 from mmseek.media import read_bytes
 from mmseek.pipeline import Retriever
+from mmseek.pipeline.encoders import check_one_vector
 from mmseek.protocols import Encoder
 
 if TYPE_CHECKING:
@@ -36,8 +37,12 @@ class LocalSource:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of the collection."""
-        return self._retriever.encoder
+        """The encoder of the collection.
+
+        Raises:
+            InputError: it gives a vector for each token; such a collection is searched, and no more.
+        """
+        return check_one_vector(self._retriever.encoder)
 
     def search(self, query: Query, *, rerank: bool = True) -> tuple[Hit, ...]:
         with self._encoding:
@@ -77,7 +82,8 @@ class LocalSource:
             yield from collection.documents()
             return
         # Every document has a vector, so a search from anywhere that is deep enough finds all that meet the condition.
-        anywhere = np.eye(1, self.encoder.identity.dim, dtype=np.float32)[0]
+        stored = collection.info().encoder
+        anywhere = np.eye(1, stored.dim, dtype=np.float32)[slice(None) if stored.multi_vector else 0]
         found = {hit.id for hit in collection.search(anywhere, max(1, self.count()), filter=filter)}
         for document in collection.documents() if found else ():
             if document.id in found:

@@ -17,6 +17,7 @@ from mmseek.api.server.batching import (
     Batcher,
     BatcherOptions,
     PairQueue,
+    batched_encoder,
     batched_reranker,
     batcher_of_encoder,
     batcher_of_reranker,
@@ -28,11 +29,12 @@ from mmseek.api.server.jobs import Jobs
 from mmseek.api.server.lanes import Lane
 from mmseek.api.server.metrics import Metrics
 from mmseek.pipeline import Retriever
+from mmseek.protocols import Encoder
 
 if TYPE_CHECKING:
     from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline.reranking import Stage
-    from mmseek.protocols import Collection, Encoder, Reranker
+    from mmseek.protocols import Collection, MultiVectorEncoder, Reranker
 
 _READERS: Final = 4
 # Searches wait for the encoder's queue in threads; more threads than this would add nothing.
@@ -143,8 +145,9 @@ def make_service(
 ) -> Service:
     """Put queues before the models, also those of the retriever, which is copied for that."""
     metrics = Metrics()
+    asking: Encoder | MultiVectorEncoder | None = encoder
     if retriever is not None:
-        encoder = encoder or retriever.encoder
+        asking = encoder or retriever.encoder
         reranker = reranker or retriever.reranker
     batching = batching or BatcherOptions(
         batch_cost=limits.batch_cost, max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds
@@ -152,21 +155,25 @@ def make_service(
     stages: Sequence[Stage] = () if root is None else root.stages
     stages = retriever.stages if retriever is not None and not stages else stages
     reranker = reranker or (stages[-1].reranker if stages else None)
-    given = [*([encoder] if encoder is not None else []), *(() if root is None else root.encoders)]
-    encoder = given[0] if given else None
+    own = [] if asking is None else [asking]
+    given: list[Encoder | MultiVectorEncoder] = [*own, *(() if root is None else root.encoders)]
+    asking = given[0] if given else None
     encoders = {
         each.identity.fingerprint: (each, batcher_of_encoder(each, batching, metrics, limits.cache_bytes))
         for each in reversed(given)
     }
+    served = [
+        BatchedEncoder(each, encoders[each.identity.fingerprint][1]) for each in given if isinstance(each, Encoder)
+    ]
     rankers = {id(each): each for each in (*(stage.reranker for stage in stages), reranker) if each is not None}
     pairs = {key: batcher_of_reranker(each, batching, metrics) for key, each in rankers.items()}
     asked = pairs.get(id(reranker))
-    first = None if encoder is None else encoders[encoder.identity.fingerprint][1]
+    first = None if asking is None else encoders[asking.identity.fingerprint][1]
     shared = _stages(stages, pairs)
     service = Service(
         limits=limits,
         metrics=metrics,
-        encoder=encoder,
+        encoder=asking if isinstance(asking, Encoder) else None,  # one of many vectors only searches
         reranker=reranker,
         encoder_queue=first,
         reranker_queue=asked,
@@ -180,9 +187,7 @@ def make_service(
         writing=Lane("mmseek-writing", threads=1, max_waiting=limits.max_waiting),
         reading=Lane("mmseek-reading", threads=_READERS, max_waiting=limits.max_waiting * _READERS),
         managing=Lane("mmseek-managing", threads=1, max_waiting=_MANAGED),
-        hosted=None
-        if root is None
-        else _hosted(root, [BatchedEncoder(*encoders[each.identity.fingerprint]) for each in given], shared),
+        hosted=None if root is None else _hosted(root, served, shared),
     )
     folder = root.folder.expanduser() / OWN_FOLDER if data is None and root is not None else data
     if folder is not None and (retriever is not None or root is not None):
@@ -207,7 +212,7 @@ def _queued(
 ) -> Retriever:
     shared = copy.copy(retriever)
     if encoders is not None:
-        shared.encoder = BatchedEncoder(retriever.encoder, encoders)
+        shared.encoder = batched_encoder(retriever.encoder, encoders)
     shared.stages = tuple(stages)
     return shared
 

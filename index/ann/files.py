@@ -137,18 +137,19 @@ class AnnFolder:
 
     def __init__(self, root: Path) -> None:
         self.path = root / FOLDER
+        self._place = f"{self.path}{os.sep}"
 
-    def key(self) -> tuple[int, int] | None:
-        """Changes whenever another build comes into use; None where there is none."""
+    def key(self, name: str = CURRENT) -> tuple[int, int] | None:
+        """Changes whenever another build comes into use, or the file of this name changes; None where there is none."""
         try:
-            status = (self.path / CURRENT).stat()
+            status = os.stat(f"{self._place}{name}")  # noqa: PTH116  # asked by every search: a path object is slower
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns
 
     def settings(self) -> Settings | None:
         """What is wanted, or None where nothing was ever asked for, or the file is damaged."""
-        body = self._read(_SETTINGS)
+        body = self.read_sealed(_SETTINGS)
         try:
             if body is not None:
                 memory = body["memory"]
@@ -160,8 +161,7 @@ class AnnFolder:
         return None
 
     def write_settings(self, settings: Settings) -> None:
-        make_folder(self.path)
-        replace_file(self.path / _SETTINGS, _sealed(settings.to_json()))
+        self.write_sealed(_SETTINGS, settings.to_json())
 
     def queries(self, dim: int) -> FloatArray:
         """Sample query vectors (n, dim); n is 0 where there are none."""
@@ -186,7 +186,7 @@ class AnnFolder:
             CorruptCollection: `current.json` is damaged.
         """
         path = self.path / CURRENT
-        body = self._read(CURRENT)
+        body = self.read_sealed(CURRENT)
         if body is None:
             if path.exists():
                 raise CorruptCollection(f"{path} is damaged: run `mmseek tune`, which builds the index anew")
@@ -279,7 +279,13 @@ class AnnFolder:
             np.frombuffer(mapped, "<i4", n, 12 * n),
         )
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def write_sealed(self, name: str, body: dict[str, Any]) -> None:
+        """Write a file with a checksum over what it says."""
+        make_folder(self.path)
+        replace_file(self.path / name, _sealed(body))
+
+    def read_sealed(self, name: str) -> dict[str, Any] | None:
+        """What such a file says; None where it is missing or damaged."""
         try:
             body = json.loads((self.path / name).read_bytes())
             seal = body.pop("checksum")

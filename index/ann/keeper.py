@@ -115,8 +115,10 @@ class AnnKeeper:
         if build.state.epoch != state.epoch:  # a compaction has moved them
             places = current_places(snapshot, places.rows)
             used = ends_of(places)
-        # With a graph speed is what counts, with codes it is memory.
-        source = MappedSource(self._segments, self._dim, places, used, sparing=build.plan.kind != "hnsw")
+        # With full bytes speed is what counts, with codes it is memory.
+        source = MappedSource(
+            self._segments, self._dim, places, used, sparing=build.plan.kind not in {"hnsw", "ivf-sq8"}
+        )
         check_spots(build.spots, places, source)
         return places, source
 

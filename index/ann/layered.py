@@ -94,6 +94,10 @@ class LayeredIndex:
         self, queries: FloatArray, k: int, *, allowed: RowArray | None = None, excluded: RowArray | None = None
     ) -> tuple[RowArray, FloatArray]:
         base = self._base
+        if base is not None and self._is_plain(queries, k) and allowed is None and excluded is None:
+            found = self._plain(base, queries, k)
+            if found is not None:
+                return found
         if base is None or not self._living or k < 1 or len(self._delta) or queries.shape[1:] != (self._dim,):
             # The delta says what is wrong with a query, too.
             rows, scores = self._delta.search(queries, k, allowed=allowed, excluded=excluded)
@@ -114,6 +118,24 @@ class LayeredIndex:
             best, best_scores = best_of(every, np.concatenate([found[1], scores[number][new]]), k)
             rows[number, : len(best)], scores[number, : len(best)] = best, best_scores
         return rows, scores
+
+    def _is_plain(self, queries: FloatArray, k: int) -> bool:
+        """Whether it is one query to a base that is all there is, as most are."""
+        shape = len(queries) == 1 and queries.shape[1:] == (self._dim,)
+        return shape and 0 < k < self._living and self._living == len(self._alive) and not len(self._delta)
+
+    def _plain(self, base: Base, queries: FloatArray, k: int) -> tuple[RowArray, FloatArray] | None:
+        """What `search` gives for such a query, with no step that it does not need; None where it needs more."""
+        count = max(k * base.plan.rescore, k + _MARGIN)
+        if self._living <= self._few or count > _MOST_PROPOSED or 2 * count > self._living:
+            return None
+        query = np.ascontiguousarray(queries, dtype=np.float32)
+        positions = base.proposer.propose(query, count, base.plan, None)[0]
+        if positions[-1] < 0:
+            return None
+        scores = exact_scores(base.source.take(positions), query[0])
+        rows, best = best_of(base.rows[positions], scores, k)
+        return rows[None], best[None]
 
     def _propose(
         self, base: Base, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None, living: int

@@ -16,24 +16,30 @@ from mmseek.errors import InputError
 
 EXACT = "exact"
 AUTO = "auto"
-APPROXIMATE = ("hnsw", "ivf-pq", "rabitq", "float16", "int8", "binary")
+APPROXIMATE = ("hnsw", "ivf-sq8", "ivf-pq", "rabitq", "float16", "int8", "binary")
 KINDS = (AUTO, EXACT, *APPROXIMATE)
 
 _EXACT_NUMBERS = 8_000_000  # rows times dimensions up to which scoring everything takes a few milliseconds
 _LINKS = 24  # neighbours a node of HNSW has; twice as many in its lowest layer
 _EFFORTS = {
     "hnsw": (16, 32, 64, 128, 256, 512, 1024),
+    "ivf-sq8": (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
     "ivf-pq": (4, 8, 16, 32, 64, 128),
     "rabitq": (8, 16, 32, 64, 128, 256),
 }
 _RESCORES = {
     "hnsw": (2, 4),
+    "ivf-sq8": (2, 4),
     "ivf-pq": (4, 10, 20, 40),
     "rabitq": (10, 20, 40, 80),
     "float16": (2,),
     "int8": (2, 4),
     "binary": (10, 20, 40, 80, 160),
 }
+
+
+# To look at a row in a list costs more with full bytes than by tables: shorter lists would only cost centroids.
+_LISTS = {"ivf-sq8": 2, "ivf-pq": 4, "rabitq": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +97,12 @@ def plan_for(kind: str, dim: int, rows: int) -> Plan:
     """
     if kind not in APPROXIMATE:
         raise InputError(f"an approximate index is of the kind {', '.join(APPROXIMATE)}, not {kind!r}")
-    lists = max(1, min(round(4 * math.sqrt(rows)), rows // 40, 1 << 15)) if kind in {"ivf-pq", "rabitq"} else 0
+    share = _LISTS.get(kind, 0)  # of the root of the rows
+    lists = max(1, min(round(share * math.sqrt(rows)), rows // 40, 1 << 15)) if share else 0
     even = dim + dim % 2
     factory = {
         "hnsw": f"HNSW{_LINKS},SQ8",
+        "ivf-sq8": f"IVF{lists},SQ8",
         # Half as many 4-bit codes as dimensions: a quarter of a byte a dimension.
         "ivf-pq": f"{f'Pad{even},' if even != dim else ''}IVF{lists},PQ{even // 2}x4fs",
         "rabitq": f"RR{dim},IVF{lists},RaBitQfs",
@@ -123,6 +131,7 @@ def bytes_per_vector(kind: str, dim: int) -> float:
     return {
         EXACT: 4.0 * dim,
         "hnsw": dim + 4.0 * 2 * _LINKS + 12,
+        "ivf-sq8": dim + 8.0,
         "ivf-pq": (dim + 1) // 2 / 2 + 8.0,
         "rabitq": dim / 8 + 8.0 + 8.0,
         "float16": 2.0 * dim,
@@ -145,7 +154,7 @@ def kinds_to_try(kind: str, memory: int | None, dim: int, rows: int) -> list[str
     if rows * dim <= _EXACT_NUMBERS:
         return [EXACT]
     budget = memory if memory is not None else _half_of_memory()
-    fitting = [name for name in ("hnsw", "ivf-pq", "rabitq") if rows * bytes_per_vector(name, dim) <= budget]
+    fitting = [name for name in ("hnsw", "ivf-sq8", "ivf-pq", "rabitq") if rows * bytes_per_vector(name, dim) <= budget]
     return fitting or ["rabitq"]
 
 

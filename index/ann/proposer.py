@@ -114,7 +114,8 @@ class FaissProposer:
         if isinstance(self._inner, faiss.IndexHNSW):
             return 8 * plan.effort * wider
         if isinstance(self._inner, faiss.IndexIVF):
-            return len(self) * min(1.0, plan.effort * wider / int(self._inner.nlist)) / 16
+            looked_at = len(self) * min(1.0, plan.effort * wider / int(self._inner.nlist))
+            return looked_at / (4 if plan.kind == "ivf-sq8" else 16)
         return len(self) / 8
 
     def save(self, path: Path) -> None:

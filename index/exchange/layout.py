@@ -22,7 +22,8 @@ from mmseek.errors import CorruptCollection, FormatTooNew, InputError
 from mmseek.index.assets import is_asset_name
 
 FORMAT = "mmseek-export"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is read; written is 1, or 2 for a multi-vector collection, whose `vector` is a list of vectors."""
 MANIFEST = "manifest.json"
 _PART = re.compile(r"part-[0-9]{5,}\.parquet")
 
@@ -45,18 +46,22 @@ class ExportManifest:
         """The file's content: one JSON object with a checksum over the rest of it."""
         body: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "encoder": {
-                "spec": self.encoder.spec,
-                "fingerprint": self.encoder.fingerprint,
-                "dim": self.encoder.dim,
-            },
+            "format_version": 2 if self.encoder.multi_vector else 1,
+            "encoder": described(self.encoder),
             "documents": self.documents,
             "created_at": self.created_at,
             "files": dict(sorted(self.files.items())),
         }
         body["checksum"] = _checksum(body)
         return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def described(encoder: EncoderIdentity) -> dict[str, Any]:
+    """An encoder as a manifest names it, as the first format did where that says all."""
+    said: dict[str, Any] = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
+    if encoder.multi_vector:
+        said |= {"multi_vector": True, "token_pooling": encoder.token_pooling}
+    return said
 
 
 def part_name(number: int) -> str:

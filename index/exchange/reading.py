@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmseek._types import Content, Document, Image, Part, Text
+from mmseek._types import Content, Document, EncoderIdentity, Image, Part, Text
 from mmseek.errors import CorruptCollection, EncoderMismatch, InputError
 from mmseek.index.assets import is_asset_name
 from mmseek.index.exchange.layout import ExportManifest, checked_file, read_export
@@ -59,7 +59,7 @@ def import_collection(source: Path, collection: Collection) -> ImportReport:
     manifest = read_export(source)
     info = collection.info()
     mine, theirs = info.encoder, manifest.encoder
-    if (mine.fingerprint, mine.dim) != (theirs.fingerprint, theirs.dim):
+    if not mine.same_vectors(theirs):
         raise EncoderMismatch(wanted=str(theirs), stored=str(mine), place=info.location)
     imported = unchanged = 0
     for name in manifest.parts:
@@ -78,14 +78,16 @@ def _store(rows: list[_Row], collection: Collection) -> None:
     for without, run in itertools.groupby(rows, key=lambda row: row.digest is None):
         group = list(run)
         digests = None if without else [row.digest or "" for row in group]
-        collection.upsert([row.document for row in group], np.stack([row.vector for row in group]), digests)
+        vectors = [row.vector for row in group]
+        stored = vectors if vectors[0].ndim == 2 else np.stack(vectors)
+        collection.upsert([row.document for row in group], stored, digests)
 
 
 def _rows(folder: Path, name: str, manifest: ExportManifest) -> Iterator[_Row]:
     path = folder / name
     try:
         table = pq.read_table(io.BytesIO(checked_file(folder, name, manifest)))
-        vectors = _vectors(table, manifest.encoder.dim)
+        vectors = _vectors(table, manifest.encoder)
         columns = [table.column(column).to_pylist() for column in ("id", "item", "parent_id", "digest")]
     except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise CorruptCollection(f"{path} is no table of an export ({error}): export again") from error
@@ -99,10 +101,16 @@ def _rows(folder: Path, name: str, manifest: ExportManifest) -> Iterator[_Row]:
         yield _Row(document, vectors[number], digest)
 
 
-def _vectors(table: pa.Table, dim: int) -> FloatArray:
+def _vectors(table: pa.Table, encoder: EncoderIdentity) -> Sequence[FloatArray]:
+    """The vector (dim,) or the vectors (tokens, dim) of each row."""
     column = table.column("vector").combine_chunks()
-    flat = np.asarray(column.flatten(), dtype=np.float32) if len(column) else np.empty(0, dtype=np.float32)
-    return flat.reshape(len(table), dim)
+    if not len(column):
+        return []
+    if encoder.multi_vector:
+        rows = np.asarray(column.flatten().flatten(), dtype=np.float32).reshape(-1, encoder.dim)
+        return np.split(rows, np.cumsum(np.asarray(column.value_lengths()))[:-1])
+    flat = np.asarray(column.flatten(), dtype=np.float32)
+    return list(flat.reshape(len(table), encoder.dim))
 
 
 def _part(part: Mapping[str, Any], folder: Path, manifest: ExportManifest) -> Part:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +21,11 @@ from mmseek.index.exchange.layout import MANIFEST, ExportManifest, part_name
 from mmseek.index.ledger import now
 from mmseek.protocols import Collection
 
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
+
 _ROWS = 4096
+_TOKENS = 64  # of a document, about as many as a table of documents with one vector has room for
 
 
 def export_collection(collection: Collection, target: Path, *, rows: int = _ROWS) -> ExportManifest:
@@ -36,6 +42,7 @@ def export_collection(collection: Collection, target: Path, *, rows: int = _ROWS
         StorageError: the disk is full, read-only or failing.
     """
     encoder = collection.info().encoder
+    rows = max(1, rows // _TOKENS) if encoder.multi_vector else rows
     files: dict[str, str] = {}
     documents = 0
     with draft_folder(target, keep_lock=False) as draft:
@@ -51,24 +58,32 @@ def export_collection(collection: Collection, target: Path, *, rows: int = _ROWS
 
 
 def _write_part(folder: Path, name: str, batch: StoredBatch) -> dict[str, str]:
-    dim = batch.vectors.shape[1]
     records = [
         codec.encode(row, document, digest)
         for row, (document, digest) in enumerate(zip(batch.documents, batch.digests, strict=True))
     ]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(batch.vectors.ravel(), pa.float32()), dim)
     columns: dict[str, Any] = {
         "id": pa.array([record.id for record in records], pa.string()),
         "item": pa.array([record.item for record in records], pa.string()),
         "parent_id": pa.array([record.parent_id for record in records], pa.string()),
         "digest": pa.array([record.digest for record in records], pa.string()),
-        "vector": vectors,
+        "vector": _vectors(batch.vectors),
     }
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd")
     data = buffer.getvalue()
     write_file(folder / name, data)
     return {name: hashlib.sha256(data).hexdigest()}
+
+
+def _vectors(vectors: FloatArray | Sequence[FloatArray]) -> Any:
+    """A vector a row, or a list of them."""
+    if isinstance(vectors, np.ndarray):
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
+    rows = np.concatenate(vectors)
+    inner = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
+    ends = np.cumsum([0, *map(len, vectors)])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), inner)
 
 
 def _write_pictures(store: AssetStore, batch: StoredBatch) -> dict[str, str]:

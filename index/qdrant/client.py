@@ -75,7 +75,7 @@ class ClientStore:
     def exists(self) -> bool:
         return bool(self._ask(lambda: self._client.collection_exists(self.name)))
 
-    def create(self, dim: int, options: Options) -> None:
+    def create(self, dim: int, options: Options, *, multi_vector: bool = False) -> None:
         if self.exists():
             return  # begun before, by a writer that was stopped: it has no description yet, and no documents
         copies = options.replication_factor
@@ -83,7 +83,7 @@ class ClientStore:
             self._ask(
                 lambda: self._client.create_collection(
                     self.name,
-                    vectors_config={DENSE: _vector_params(dim, options)},
+                    vectors_config={DENSE: _vector_params(dim, options, multi_vector=multi_vector)},
                     sparse_vectors_config={WORDS: models.SparseVectorParams()},
                     shard_number=options.shard_number,
                     replication_factor=copies,
@@ -221,15 +221,21 @@ def connect(place: Place, api_key: str | None) -> QdrantClient:
     )
 
 
-def _vector_params(dim: int, options: Options) -> models.VectorParams:
+def _vector_params(dim: int, options: Options, *, multi_vector: bool) -> models.VectorParams:
     quantization: models.ScalarQuantization | models.BinaryQuantization | None = None
     if options.quantization == "int8":
         scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
         quantization = models.ScalarQuantization(scalar=scalar)
     elif options.quantization == "binary":
         quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+    by_tokens = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     return models.VectorParams(
-        size=dim, distance=models.Distance.DOT, on_disk=options.on_disk, quantization_config=quantization
+        size=dim,
+        distance=models.Distance.DOT,
+        on_disk=options.on_disk,
+        quantization_config=quantization,
+        multivector_config=by_tokens if multi_vector else None,
+        datatype=models.Datatype.FLOAT16 if multi_vector else None,
     )
 
 

@@ -11,8 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Container
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from mmseek._types import Document, EncoderIdentity, Hit
 from mmseek.errors import CollectionError, InputError
 from mmseek.index import codec
 from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
+from mmseek.index.closing import Closing
 from mmseek.index.ledger import now
 from mmseek.index.qdrant import records
 from mmseek.index.qdrant.bm25 import best_by_words
@@ -33,6 +33,7 @@ from mmseek.index.qdrant.reading import all_found, first_by_score, newest_row, r
 from mmseek.index.qdrant.store import DOCUMENTS, Found, Nearest, Options, Store, point_id
 from mmseek.index.qdrant.terms import Tokenizer
 from mmseek.index.qdrant.verify import verify
+from mmseek.index.tokens.arrays import check_token_query, check_tokens
 from mmseek.protocols import CollectionInfo, DocumentPage, VerifyReport
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
 
 _PAGE = 256
 _MOST_INDEXES = 64
+_MOST_TOKENS = 2**20 // 8  # of a document: Qdrant takes a vector of a million numbers at most
 _INDEX_FROM = 10_000  # documents; fewer are scanned as fast
 
 
-class QdrantCollection:
+class QdrantCollection(Closing):
     """Documents and vectors of one encoder in a Qdrant. Made by `open_collection`; safe to use from several threads.
 
     Args:
@@ -101,9 +103,16 @@ class QdrantCollection:
         )
 
     def upsert(
-        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+        self,
+        documents: Sequence[Document],
+        vectors: FloatArray | Sequence[FloatArray],
+        digests: Sequence[str | None] | None = None,
     ) -> None:
-        matrix = check_upsert(documents, vectors, self.encoder.dim)
+        matrix: FloatArray | Sequence[FloatArray]
+        if self.encoder.multi_vector:
+            matrix = check_tokens(documents, vectors, self.encoder.dim, _MOST_TOKENS).each()
+        else:
+            matrix = check_upsert(documents, vectors, self.encoder.dim)
         check_digests(documents, digests)
         with self._writing:
             store = self._writable_store()
@@ -154,7 +163,7 @@ class QdrantCollection:
         for page in all_found(self._store, batch, records.SHOWN, vectors=True):
             yield StoredBatch(
                 tuple(portable(records.to_document(found.payload, self._pictures)) for found in page),
-                np.stack([found.dense for found in page if found.dense is not None]),
+                self._together([found.dense for found in page if found.dense is not None]),
                 tuple(found.payload["digest"] for found in page),
             )
 
@@ -173,7 +182,7 @@ class QdrantCollection:
         candidates: Container[str] | None = None,
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        query = check_query(vector, self.encoder.dim)
+        query = self._checked_query(vector)
         check_k(k)
         store = self._store
         condition = self._condition(store, candidates, exclude, filter)
@@ -228,14 +237,6 @@ class QdrantCollection:
                 self._closed = True
                 self._release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @property
     def _store(self) -> Store:
         if self._closed:
@@ -249,7 +250,11 @@ class QdrantCollection:
         return store
 
     def _upsert(
-        self, store: Store, documents: Sequence[Document], matrix: FloatArray, digests: Sequence[str | None]
+        self,
+        store: Store,
+        documents: Sequence[Document],
+        matrix: FloatArray | Sequence[FloatArray],
+        digests: Sequence[str | None],
     ) -> None:
         row = max(self._last_row + 1, time.time_ns() // 1000)  # the clock may go back, and others may write too
         rows = range(row, row + len(documents))
@@ -277,6 +282,13 @@ class QdrantCollection:
             store.add_index(key, "float")
         self._settled |= self._numbers
         self._numbers.clear()
+
+    def _together(self, vectors: list[FloatArray]) -> FloatArray | Sequence[FloatArray]:
+        return tuple(vectors) if self.encoder.multi_vector else np.stack(vectors)
+
+    def _checked_query(self, vector: FloatArray) -> FloatArray:
+        check = check_token_query if self.encoder.multi_vector else check_query
+        return check(vector, self.encoder.dim)
 
     def _retrieve(self, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Payloads by document id, in the order asked for."""

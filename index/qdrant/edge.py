@@ -59,12 +59,12 @@ class EdgeStore:
     def exists(self) -> bool:
         return (self._folder / MARK).exists()
 
-    def create(self, dim: int, options: Options) -> None:
+    def create(self, dim: int, options: Options, *, multi_vector: bool = False) -> None:
         with storage_errors(self._folder):
             shutil.rmtree(self._folder / SHARD, ignore_errors=True)  # begun by a writer that was killed
             make_folder(self._folder / SHARD)
         config = engine.EdgeConfig(
-            vectors={DENSE: _vector_params(dim, options)},
+            vectors={DENSE: _vector_params(dim, options, multi_vector=multi_vector)},
             sparse_vectors={WORDS: engine.EdgeSparseVectorParams()},
         )
         with self._errors("making it"):
@@ -202,7 +202,7 @@ def _sentence(place: str, doing: str, said: str) -> StorageError | CorruptCollec
     return StorageError(f"{place}: {doing} failed ({said}): check the disk and run it again")
 
 
-def _vector_params(dim: int, options: Options) -> engine.EdgeVectorParams:
+def _vector_params(dim: int, options: Options, *, multi_vector: bool) -> engine.EdgeVectorParams:
     quantization: Any = None
     if options.quantization == "int8":
         quantization = engine.ScalarQuantizationConfig(engine.ScalarType.Int8, quantile=0.99)
@@ -210,7 +210,12 @@ def _vector_params(dim: int, options: Options) -> engine.EdgeVectorParams:
         quantization = engine.BinaryQuantizationConfig()
     memory = engine.Memory.Cold if options.on_disk else engine.Memory.Cached
     return engine.EdgeVectorParams(
-        size=dim, distance=engine.Distance.Dot, quantization_config=quantization, memory=memory
+        size=dim,
+        distance=engine.Distance.Dot,
+        quantization_config=quantization,
+        memory=memory,
+        multivector_config=engine.MultiVectorConfig(engine.MultiVectorComparator.MaxSim) if multi_vector else None,
+        datatype=engine.VectorStorageDatatype.Float16 if multi_vector else None,
     )
 
 

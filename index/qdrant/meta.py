@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from mmseek._types import EncoderIdentity
 from mmseek.errors import CorruptCollection, FormatTooNew
@@ -11,7 +11,8 @@ from mmseek.index.ledger import now
 from mmseek.index.qdrant.store import META_ID, Point, Store
 
 FORMAT = "mmseek-qdrant"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is read; written is 1, or 2 for a multi-vector collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,17 @@ class Meta:
         created_at: when it was made.
         updated_at: when it was changed last.
         mean0: the mean length, in words, that stored words are weighted under; None while no document had any.
-        format_version: of payloads and points.
     """
 
     encoder: EncoderIdentity
     created_at: str
     updated_at: str
     mean0: float | None = None
-    format_version: int = FORMAT_VERSION
+
+    @property
+    def format_version(self) -> int:
+        """Of payloads and points: the oldest that can say all of it."""
+        return 2 if self.encoder.multi_vector else 1
 
     @classmethod
     def of(cls, store: Store) -> Self | None:
@@ -51,9 +55,10 @@ class Meta:
                 "upgrade it (pip install -U mmseek)"
             )
         try:
-            identity = EncoderIdentity(str(said["spec"]), str(said["fingerprint"]), int(said["dim"]))
+            kind = (said["multi_vector"] is True, int(said["token_pooling"])) if said["format_version"] > 1 else ()
+            identity = EncoderIdentity(str(said["spec"]), str(said["fingerprint"]), int(said["dim"]), *kind)
             mean0 = None if said["mean0"] is None else float(said["mean0"])
-            return cls(identity, str(said["created_at"]), str(said["updated_at"]), mean0, int(said["format_version"]))
+            return cls(identity, str(said["created_at"]), str(said["updated_at"]), mean0)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptCollection(
                 f"{store.place}: what says whose vectors it holds is damaged ({type(error).__name__}): "
@@ -65,7 +70,7 @@ class Meta:
         return replace(self, updated_at=when, mean0=mean0)
 
     def point(self) -> Point:
-        payload = {
+        payload: dict[str, Any] = {
             "format": FORMAT,
             "format_version": self.format_version,
             "spec": self.encoder.spec,
@@ -75,6 +80,8 @@ class Meta:
             "updated_at": self.updated_at,
             "mean0": self.mean0,
         }
+        if self.encoder.multi_vector:
+            payload |= {"multi_vector": True, "token_pooling": self.encoder.token_pooling}
         return Point(META_ID, payload)
 
 

@@ -88,7 +88,7 @@ def _meta(store: Store, place: Place, mode: Mode, encoder: EncoderIdentity | Non
     if mode == "create":
         raise CollectionExists(f"{place} is a collection already: choose another place, or index into it")
     wanted, stored = encoder or found.encoder, found.encoder
-    if (wanted.fingerprint, wanted.dim) != (stored.fingerprint, stored.dim):
+    if not wanted.same_vectors(stored):
         raise EncoderMismatch(wanted=str(wanted), stored=str(stored), place=str(place))
     return found
 
@@ -100,7 +100,7 @@ def _make(store: Store, place: Place, encoder: EncoderIdentity) -> Meta:
 
     if store.exists() and place.kind == "server" and store.count({"must": []}):
         raise NotACollection(f"{place} holds points of something else and is left as it is: choose another name")
-    store.create(encoder.dim, place.options)
+    store.create(encoder.dim, place.options, multi_vector=encoder.multi_vector)
     if store.count(DOCUMENTS):
         raise NotACollection(f"{place} holds points of something else and is left as it is: choose another name")
     made = Meta(encoder, now(), now())

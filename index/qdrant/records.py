@@ -26,13 +26,16 @@ SHOWN = ("row", "id", "item", "modality", "parent", "digest")  # what a document
 
 
 def to_points(
-    records: Sequence[Record], vectors: FloatArray, tokenizer: Tokenizer, mean0: float | None
+    records: Sequence[Record],
+    vectors: FloatArray | Sequence[FloatArray],
+    tokenizer: Tokenizer,
+    mean0: float | None,
 ) -> tuple[list[Point], float | None]:
-    """The points of documents with their vectors (n, dim), and the mean length that words are weighted under.
+    """The points of documents with their vectors, and the mean length that words are weighted under.
 
     Args:
         records: as `codec` makes them; their row is the time of storing.
-        vectors: in their order.
+        vectors: in their order, (dim,) or (tokens, dim) each.
         tokenizer: cuts texts into terms.
         mean0: the collection's; None where no document had words so far, and then that of these documents.
     """
@@ -79,7 +82,7 @@ def to_document(payload: Mapping[str, Any], pictures: Pictures) -> Document:
 
 
 def checksum(record: Record, vector: FloatArray) -> str:
-    """32 hexadecimal digits over all that a document says and its vector (dim,)."""
+    """32 hexadecimal digits over all that a document says and its vector (dim,), or vectors (tokens, dim)."""
     said = json.dumps(list(record[:-1])).encode()
     return hashlib.blake2b(said + np.asarray(vector, dtype="<f4").tobytes(), digest_size=16).hexdigest()
 

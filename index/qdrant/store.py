@@ -38,7 +38,10 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is stored under one id; a point without vectors is only found by its id."""
+    """What is stored under one id; a point without vectors is only found by its id.
+
+    `dense` is (dim,), or of a multi-vector collection (tokens, dim).
+    """
 
     id: str
     payload: Mapping[str, Any]
@@ -48,7 +51,7 @@ class Point:
 
 def weight(point: Point) -> int:
     """About how many bytes a point takes in a request."""
-    numbers = 0 if point.dense is None else len(point.dense)
+    numbers = 0 if point.dense is None else point.dense.size
     words = 0 if point.words is None else 2 * len(point.words.indices)
     texts = sum(len(value) for value in point.payload.values() if isinstance(value, str | list))
     return 12 * numbers + 12 * words + 4 * texts + 200
@@ -119,8 +122,11 @@ class Store(Protocol):
 
     def exists(self) -> bool: ...
 
-    def create(self, dim: int, options: Options) -> None:
-        """Make an empty collection with the two vectors and the indexes."""
+    def create(self, dim: int, options: Options, *, multi_vector: bool = False) -> None:
+        """Make an empty collection with the two vectors and the indexes.
+
+        `multi_vector`: a document's `dense` is many vectors, compared by MaxSim and kept as float16.
+        """
         ...
 
     def finish(self) -> None:

@@ -55,7 +55,8 @@ def _problems(found: Found, meta: Meta, tokenizer: Tokenizer, names: set[str]) -
     again = "index it again"
     try:
         record = records.to_record(found.payload)
-        if found.dense is None or found.dense.shape != (meta.encoder.dim,):
+        axes = 2 if meta.encoder.multi_vector else 1
+        if found.dense is None or found.dense.shape[-1] != meta.encoder.dim or found.dense.ndim != axes:
             yield f"document {record.id!r} has no vector: {again}"
         elif found.payload.get("checksum") != records.checksum(record, found.dense):
             yield f"document {record.id!r}: what is stored does not have its checksum: {again}"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mmseek._types import Document, FloatArray
 
 __all__ = ["StoredBatch"]
@@ -17,12 +19,12 @@ class StoredBatch:
 
     Args:
         documents: in the order in which they were stored; pictures that the collection keeps are given as bytes.
-        vectors: float32, shape (n, dim), in that order.
+        vectors: float32, shape (n, dim), in that order; of a multi-vector collection an array (tokens, dim) each.
         digests: what `upsert` was given for each, or None.
     """
 
     documents: tuple[Document, ...]
-    vectors: FloatArray
+    vectors: FloatArray | Sequence[FloatArray]
     digests: tuple[str | None, ...]
 
     def __len__(self) -> int:

@@ -264,14 +264,29 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class EncoderIdentity:
-    """What an index remembers of the encoder that made its vectors."""
+    """What an index remembers of the encoder that made its vectors.
+
+    Args:
+        spec: the encoder's.
+        fingerprint: of its weights and recipe.
+        dim: of each vector.
+        multi_vector: a document has a vector for each of its tokens, not one.
+        token_pooling: how many of a document's vectors became one before they were stored.
+    """
 
     spec: str
     fingerprint: str
     dim: int
+    multi_vector: bool = False
+    token_pooling: int = 1
+
+    def same_vectors(self, other: EncoderIdentity) -> bool:
+        """Whether vectors of both may be compared: of one encoder, of one kind. Pooled ones may be, with others."""
+        mine, theirs = ((each.fingerprint, each.dim, each.multi_vector) for each in (self, other))
+        return mine == theirs
 
     def __str__(self) -> str:
-        return f"{self.spec} ({self.fingerprint[:12]}, {self.dim}-d)"
+        return f"{self.spec} ({self.fingerprint[:12]}, {self.dim}-d{' a token' if self.multi_vector else ''})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,10 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What `mmseek info` shows. `bytes` counts everything on disk; times are ISO 8601 in UTC."""
+    """What `mmseek info` shows. `bytes` counts everything on disk; times are ISO 8601 in UTC.
+
+    `tokens` counts the vectors of a multi-vector collection, and is None of another.
+    """
 
     location: str
     format_version: int
@@ -212,6 +215,7 @@ class CollectionInfo:
     created_at: str
     updated_at: str
     index: IndexInfo | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,14 +270,23 @@ class Listing(Protocol):
 
 @runtime_checkable
 class Collection(Protocol):
-    """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash."""
+    """Documents and vectors of one encoder. What a call acknowledged by returning survives any crash.
+
+    A document has one vector (dim,), or in a multi-vector collection an array (tokens, dim); then a query has one too
+    and scores are MaxSim. Which it is, `info().encoder.multi_vector` says.
+    """
 
     def info(self) -> CollectionInfo: ...
 
     def upsert(
-        self, documents: Sequence[Document], vectors: FloatArray, digests: Sequence[str | None] | None = None
+        self,
+        documents: Sequence[Document],
+        vectors: FloatArray | Sequence[FloatArray],
+        digests: Sequence[str | None] | None = None,
     ) -> None:
         """Store documents with their vectors (n, dim), replacing those of equal id. Durable, all or nothing, on return.
+
+        A multi-vector collection takes an array (tokens, dim) a document, and keeps it as float16.
 
         `digests` are the hashes of what was encoded, kept so that an unchanged document is not encoded twice.
         A server takes a large call in several requests; it returns when all of them are stored, and after an error
@@ -313,7 +326,7 @@ class Collection(Protocol):
         ...
 
     def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """The stored vectors (dim,) of these ids; unknown ids are left out."""
+        """The stored vectors, (dim,) or (tokens, dim), of these ids; unknown ids are left out."""
         ...
 
     def search(
@@ -325,7 +338,7 @@ class Collection(Protocol):
         candidates: Container[str] | None = None,
         filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
     ) -> list[Hit]:
-        """The k nearest documents of a vector (dim,), best first, seen as one consistent state.
+        """The k nearest documents of a vector, (dim,) or (tokens, dim), best first, seen as one consistent state.
 
         `filter` is a condition on metadata, as in `mmseek.filters`: only documents that it holds for are ranked.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
     from mmseek.protocols import ScoreScale
 
-__all__ = ["FakeEncoder", "FakeReranker"]
+__all__ = ["FakeEncoder", "FakeReranker", "FakeTokenEncoder"]
 
 
 class FakeEncoder:
@@ -97,6 +97,45 @@ class FakeEncoder:
         return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float32)
 
 
+class FakeTokenEncoder:
+    """A `MultiVectorEncoder`: each word, and each picture, has the vector that a `FakeEncoder` gives it.
+
+    So MaxSim of a query is about the number of its words that a document has. Queries and documents are the same.
+
+    Args:
+        dim: length of the vectors.
+        spec: the spec it names itself with.
+    """
+
+    def __init__(self, dim: int = 16, *, spec: str = "fake-tokens") -> None:
+        self._words = FakeEncoder(dim, spec=spec)
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._words.identity
+
+    def encode_query_tokens(self, contents: Sequence[Content], instruction: str | None = None) -> list[FloatArray]:
+        """Arrays (tokens, dim); the instruction changes nothing."""
+        del instruction
+        return self.encode_document_tokens(contents)
+
+    def encode_document_tokens(self, contents: Sequence[Content]) -> list[FloatArray]:
+        """Arrays (tokens, dim).
+
+        Raises:
+            MmseekError: the first content that fails.
+        """
+        return [self._words.encode_document(_pieces(content)) for content in contents]
+
+    def stream_tokens(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        """One outcome for each request, in order."""
+        for request in requests:
+            try:
+                yield Encoded(vector=self.encode_document_tokens([request.content])[0])
+            except MmseekError as error:
+                yield Encoded(error=error)
+
+
 class FakeReranker:
     """A reranker whose scores a function gives.
 
@@ -139,6 +178,14 @@ class FakeReranker:
                 yield Scored(score=self._judge(pair))
             except MmseekError as error:
                 yield Scored(error=error)
+
+
+def _pieces(content: Content) -> list[Content]:
+    """A content of each word and each picture; the whole of one that has neither, which cannot be encoded."""
+    found: list[Content] = []
+    for part in content.parts:
+        found += map(Content.of, part.text.split()) if isinstance(part, Text) else [Content((part,))]
+    return found or [content]
 
 
 def _seed(content: Content) -> int:

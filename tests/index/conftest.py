@@ -98,7 +98,7 @@ class FoldingIndex:
 
 
 # What each kind finds of the ten best of 3,000 random vectors of eight dimensions, far from any real distribution.
-RECALL = {"hnsw": 0.99, "ivf-pq": 0.95, "rabitq": 0.9, "float16": 0.99, "int8": 0.99, "binary": 0.7}
+RECALL = {"hnsw": 0.99, "ivf-sq8": 0.99, "ivf-pq": 0.95, "rabitq": 0.9, "float16": 0.99, "int8": 0.99, "binary": 0.7}
 EXACT_INDEXES: dict[str, Callable[[int], VectorIndex]] = {
     "faiss-exact": FaissExactIndex,
     "faiss-exact-with-room": lambda dim: FaissExactIndex(dim, 1000),

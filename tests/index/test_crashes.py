@@ -114,6 +114,39 @@ def test_kill_at_each_step_of_the_way(tmp_path, first):
     assert reached > 2
 
 
+def check_tokens(folder: Path, stored: set[int]) -> None:
+    """As `check_state`, of a collection with a vector for each token."""
+    for mode in ("read", "write"):
+        collection = open_collection(folder, mode=mode)
+        report = collection.verify()
+        assert report.ok, report.problems
+        names = [document.id for document in collection.documents()]
+        assert {f"d{n}" for n in stored} <= set(names)
+        digests = collection.digests(names)
+        for name, matrix in collection.vectors(names).items():
+            whole = program.tokens(int(name[1:]))
+            np.testing.assert_array_equal(matrix, whole if digests[name].startswith("h") else -whole)
+        assert len(collection.search(program.tokens(0), 1000)) == len(names)
+        collection.close()
+
+
+@pytest.mark.slow
+def test_kill_while_tokens_are_written(tmp_path):
+    """One writer after another, each killed further on its way, into one collection that the last completes."""
+    folder, stored = tmp_path / "c-tokens", set()
+    for step in (21, 26, 31, 41, 47, 95, 170):
+        writer = start(folder, step)
+        output, complaint = writer.communicate(timeout=60)
+        assert complaint == ""
+        stored |= acknowledged(output)
+        if (folder / "mmseek.json").exists():
+            check_tokens(folder, stored)
+    last = start(folder)
+    output, complaint = last.communicate(timeout=60)
+    assert (last.returncode, complaint) == (0, "")
+    check_tokens(folder, set(range(program.DOCUMENTS)))
+
+
 def test_a_torn_end_is_cut_off(tmp_path):
     folder = tmp_path / "collection"
     collection = open_collection(folder, mode="write", encoder=program.IDENTITY)

@@ -175,7 +175,7 @@ def test_a_newer_format_is_refused_by_both_versions(folder, identity):
     manifest["format_version"] = 7
     (folder / "mmseek.json").write_text(json.dumps(manifest))
     for mode in ("read", "write"):
-        with pytest.raises(FormatTooNew, match=r"version 7 .* up to 1"):
+        with pytest.raises(FormatTooNew, match=r"version 7 .* up to 2"):
             open_collection(folder, mode=mode, encoder=identity)
 
 

@@ -2,6 +2,8 @@
 
 writer_program.py PLACE             indexes what is missing, in batches, with replacements, deletions, compactions
 writer_program.py PLACE STEP       the same, and kills itself before its STEP-th write, sync, rename or truncation
+
+A place whose name ends with `-tokens` holds a vector for each token.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ DIM = 16
 DOCUMENTS = 120
 BATCH = 7
 IDENTITY = EncoderIdentity("mini", "f" * 64, DIM)
+TOKENS = EncoderIdentity("colqwen2:x", "f" * 64, DIM, multi_vector=True)
 
 
 def vector(n: int) -> np.ndarray:
     return np.random.default_rng(n).standard_normal(DIM).astype(np.float32)
+
+
+def tokens(n: int) -> np.ndarray:
+    return np.random.default_rng(n).standard_normal((1 + n % 5, DIM)).astype(np.float16).astype(np.float32)
 
 
 def document(n: int) -> Document:
@@ -56,18 +63,23 @@ def say(*words: object) -> None:
 def main(folder: str, step: int | None) -> None:
     if step is not None:
         die_at(step)
-    collection = open_collection(folder, mode="write", encoder=IDENTITY)
+    many = folder.endswith("-tokens")
+    collection = open_collection(folder, mode="write", encoder=TOKENS if many else IDENTITY)
+
+    def vectors(batch: list[int], sign: int = 1) -> object:
+        return [sign * tokens(n) for n in batch] if many else np.stack([sign * vector(n) for n in batch])
+
     names = [f"d{n}" for n in range(DOCUMENTS)]
     known = collection.digests(names)
     missing = [n for n in range(DOCUMENTS) if known.get(f"d{n}") != f"h{n}"]
     say("ready")
     for round_, start in enumerate(range(0, len(missing), BATCH)):
         batch = missing[start : start + BATCH]
-        collection.upsert([document(n) for n in batch], np.stack([-vector(n) for n in batch]), ["draft"] * len(batch))
-        collection.upsert([document(n) for n in batch], np.stack([vector(n) for n in batch]), [f"h{n}" for n in batch])
+        collection.upsert([document(n) for n in batch], vectors(batch, -1), ["draft"] * len(batch))
+        collection.upsert([document(n) for n in batch], vectors(batch), [f"h{n}" for n in batch])
         say("stored", *batch)
         collection.delete([names[batch[0]]])
-        collection.upsert([document(batch[0])], vector(batch[0])[None], [f"h{batch[0]}"])
+        collection.upsert([document(batch[0])], vectors(batch[:1]), [f"h{batch[0]}"])
         if round_ % 4 == 3:
             collection.compact()
     say("done")

@@ -107,7 +107,7 @@ def test_open_loads_the_encoder_that_the_collection_names(tmp_path: Path, monkey
         loaded.append((spec, device))
         return FakeEncoder(spec=spec)
 
-    monkeypatch.setattr("mmseek.pipeline.retriever.load_encoder", load)
+    monkeypatch.setattr("mmseek.pipeline.retriever.load_any", load)
     with Retriever.open(tmp_path / "c", "fake", mode="create") as made:
         made.add([Document("a", Content.of("words"))])
 
@@ -128,7 +128,7 @@ def test_open_refuses_another_encoder(tmp_path: Path, encoder: FakeEncoder) -> N
 
 def test_weights_that_changed_under_their_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Retriever.open(tmp_path / "c", FakeEncoder(), mode="create").close()
-    monkeypatch.setattr("mmseek.pipeline.retriever.load_encoder", lambda spec, device: FakeEncoder(dim=8))
+    monkeypatch.setattr("mmseek.pipeline.retriever.load_any", lambda spec, device: FakeEncoder(dim=8))
 
     with pytest.raises(EncoderMismatch):
         Retriever.open(tmp_path / "c", mode="write")

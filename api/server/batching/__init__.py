@@ -5,6 +5,7 @@ from mmseek.api.server.batching.cache import VectorCache
 from mmseek.api.server.batching.facades import (
     BatchedEncoder,
     PairQueue,
+    batched_encoder,
     batched_reranker,
     batcher_of_encoder,
     batcher_of_reranker,
@@ -18,6 +19,7 @@ __all__ = [
     "PairQueue",
     "RequestScope",
     "VectorCache",
+    "batched_encoder",
     "batched_reranker",
     "batcher_of_encoder",
     "batcher_of_reranker",

@@ -15,12 +15,12 @@ from mmseek.api.server.batching.batcher import Batcher, BatcherOptions, Model
 from mmseek.api.server.batching.cache import VectorCache, request_key
 from mmseek.api.server.batching.scope import current_scope
 from mmseek.api.server.metrics import Metrics
-from mmseek.errors import MmseekError
-from mmseek.protocols import Explaining
+from mmseek.errors import EncodeError, MmseekError
+from mmseek.protocols import Encoder, Explaining, MultiVectorEncoder
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.protocols import Reranker
 
 # About what a picture becomes in most models; of English text, bytes a token.
 _PICTURE_COST: Final = 256
@@ -39,12 +39,12 @@ def content_cost(content: Content) -> int:
 
 
 def batcher_of_encoder(
-    encoder: Encoder, options: BatcherOptions | None, metrics: Metrics, cache_bytes: int
+    encoder: Encoder | MultiVectorEncoder, options: BatcherOptions | None, metrics: Metrics, cache_bytes: int
 ) -> Batcher[EncodeRequest, Encoded]:
     """The batcher of an encoder, with a cache of vectors."""
     model: Model[EncodeRequest, Encoded] = Model(
         "encoder",
-        lambda requests: encoder.stream(requests),
+        encoder.stream if isinstance(encoder, Encoder) else encoder.stream_tokens,
         lambda request: content_cost(request.content),
         EncodeRequest(_PROBE),
         request_key if cache_bytes else None,
@@ -93,6 +93,44 @@ class BatchedEncoder:
                 raise outcome.error
             rows[place] = outcome.vector
         return rows
+
+
+class BatchedTokenEncoder:
+    """A `MultiVectorEncoder` whose work waits its turn; as `BatchedEncoder`."""
+
+    def __init__(self, encoder: MultiVectorEncoder, batcher: Batcher[EncodeRequest, Encoded]) -> None:
+        self._encoder = encoder
+        self._batcher = batcher
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._encoder.identity
+
+    def encode_query_tokens(self, contents: Sequence[Content], instruction: str | None = None) -> list[FloatArray]:
+        return self._encode([EncodeRequest(content, "query", instruction) for content in contents])
+
+    def encode_document_tokens(self, contents: Sequence[Content]) -> list[FloatArray]:
+        role: Role = "document"
+        return self._encode([EncodeRequest(content, role) for content in contents])
+
+    def stream_tokens(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        yield from _in_pieces(self._batcher, requests)
+
+    def _encode(self, requests: list[EncodeRequest]) -> list[FloatArray]:
+        outcomes = self._batcher.outcomes_blocking(self._batcher.submit(requests, bounded=False)) if requests else []
+        found = []
+        for outcome in outcomes:
+            if outcome.vector is None:
+                raise outcome.error or EncodeError("the encoder gave no vector")
+            found.append(outcome.vector)
+        return found
+
+
+def batched_encoder(
+    encoder: Encoder | MultiVectorEncoder, batcher: Batcher[EncodeRequest, Encoded]
+) -> BatchedEncoder | BatchedTokenEncoder:
+    """The encoder behind its queue."""
+    return BatchedEncoder(encoder, batcher) if isinstance(encoder, Encoder) else BatchedTokenEncoder(encoder, batcher)
 
 
 class BatchedReranker:

@@ -15,8 +15,7 @@ from mmseek.api.server.errors import InputGone, JobsFull
 from mmseek.api.server.jobs.pictures import FolderPictures, NoPictures, Pictures, SentPictures
 from mmseek.api.server.jobs.store import Job, JobStore
 from mmseek.errors import InputError
-from mmseek.index.durable import make_folder, storage_errors, sync, sync_folder
-from mmseek.index.sizes import bytes_below
+from mmseek.index.durable import bytes_below, make_folder, storage_errors, sync, sync_folder
 
 LINES: Final = "lines.jsonl"
 _FILES: Final = "files"

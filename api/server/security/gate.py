@@ -23,7 +23,7 @@ OPEN_FOLDER: Final = "/web/"
 _ADMIN: Final = frozenset({"/metrics"})
 _WRITES: Final = ("/v1/documents", "/v1/collections", "/v1/aliases", "/v1/jobs")
 # Of what changes things by its address, these only ask.
-_ASKS: Final = re.compile(r"/v1(/collections/[^/]+)?/(search|search/upload|recommend|documents/get)\Z")
+_ASKS: Final = re.compile(r"/v1(/collections/[^/]+)?/(search|search/upload|recommend|ask|documents/get)\Z")
 _MANAGES: Final = re.compile(r"/v1/(collections(/[^/]+)?|aliases(/[^/]+)?)\Z")
 
 _audit = structlog.get_logger("mmseek.audit")

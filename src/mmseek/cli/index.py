@@ -60,6 +60,15 @@ def index(
             help="family or family:model[@revision]. [default: the collection's, or mini]",
         ),
     ] = None,
+    token_pooling: Annotated[
+        int | None,
+        typer.Option(
+            "--token-pooling",
+            metavar="F",
+            min=1,
+            help="Of a new collection with a vector a token (colqwen2, colpali): make one of F.  [default: 1]",
+        ),
+    ] = None,
     engine: Annotated[
         Engine, typer.Option("--engine", help="Where the encoder runs: in this process, or in workers of Ray.")
     ] = Engine.local,
@@ -137,7 +146,7 @@ def index(
         entries = read_corpus(sources, passage_chars=passage_chars)
         # The workers have the accelerators; here the encoder only says who it is.
         own = device if workers is None or ann is not None else "cpu"
-        with open_for_indexing(place, encoder, device=own) as (model, opened):
+        with open_for_indexing(place, encoder, device=own, token_pooling=token_pooling) as (model, opened):
             total = _count(sources, passage_chars)
             done = run_indexing(
                 entries, model, opened, total=total, batch_size=batch_size, prune=prune, workers=workers

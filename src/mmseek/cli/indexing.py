@@ -15,8 +15,9 @@ from mmseek.cli.progress import Meter
 if TYPE_CHECKING:
     from mmseek.index.corpus import Entry
     from mmseek.pipeline import IndexReport
+    from mmseek.pipeline.encoders import AnyEncoder
     from mmseek.pipeline.partitioned import RayOptions
-    from mmseek.protocols import Collection, Encoder
+    from mmseek.protocols import Collection
 
 __all__ = ["Workers", "ray_workers", "run_indexing"]
 
@@ -56,7 +57,7 @@ def ray_workers(
 
 def run_indexing(
     entries: Iterable[Entry],
-    encoder: Encoder,
+    encoder: AnyEncoder,
     collection: Collection,
     *,
     total: int | None = None,
@@ -74,8 +75,10 @@ def run_indexing(
     go: Callable[..., IndexReport] = partial(index_corpus, entries, encoder, collection, prune=prune)
     if workers is not None:
         from mmseek.embed import load_encoder
+        from mmseek.pipeline.encoders import check_one_vector
         from mmseek.pipeline.partitioned import index_on_ray
 
+        check_one_vector(encoder)
         load = partial(load_encoder, encoder.identity.spec, device=workers.device)
         go = partial(index_on_ray, entries, collection, workers.place, load, workers.folder, options=workers.options)
     try:

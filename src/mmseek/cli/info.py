@@ -36,6 +36,11 @@ def info_document(found: CollectionInfo) -> dict[str, Any]:
         "documents": found.documents,
         "encoder": found.encoder.spec,
         "dim": found.encoder.dim,
+        **(
+            {"multi_vector": True, "token_pooling": found.encoder.token_pooling, "tokens": found.tokens}
+            if found.encoder.multi_vector
+            else {}
+        ),
         "fingerprint": found.encoder.fingerprint,
         "format_version": found.format_version,
         "modalities": dict(found.modalities),
@@ -58,6 +63,7 @@ def _table(found: CollectionInfo) -> Any:
         "Collection": found.location,
         "Documents": f"{found.documents:,}" + (f" ({kinds})" if kinds else ""),
         "Encoder": f"{found.encoder.spec} ({found.encoder.dim}-d, fingerprint {found.encoder.fingerprint[:12]})",
+        **_tokens(found),
         "Index": index_words(found.index),
         "On disk": size(found.bytes),
         "Created": found.created_at,
@@ -66,3 +72,12 @@ def _table(found: CollectionInfo) -> Any:
     }.items():
         table.add_row(name, Text(clean(value)))
     return table
+
+
+def _tokens(found: CollectionInfo) -> dict[str, str]:
+    """A line for a collection with a vector for each token."""
+    if not found.encoder.multi_vector:
+        return {}
+    number = "one for each token" if found.tokens is None else f"{found.tokens:,}, one for each token"
+    pooled = f", {found.encoder.token_pooling} pooled into one" if found.encoder.token_pooling > 1 else ""
+    return {"Vectors": f"{number}{pooled}, float16"}

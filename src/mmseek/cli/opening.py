@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmseek.cli.output import one_line, say
-from mmseek.errors import NotACollection
+from mmseek.errors import InputError, NotACollection
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
+    from mmseek.pipeline.encoders import AnyEncoder
     from mmseek.protocols import Collection, Encoder, MultiVectorEncoder, Reranker
 
 __all__ = [
     "DEFAULT_ENCODER",
     "load",
+    "load_either",
     "load_scorer",
     "load_tokens",
     "multi_vector",
@@ -41,6 +43,11 @@ def load(spec: str, device: str | None, **options: Any) -> Encoder:
         from mmseek.embed import load_encoder
 
         return load_encoder(spec, device=device, **options)
+
+
+def load_either(spec: str, device: str | None) -> AnyEncoder:
+    """Load an encoder of one vector an item, or of one for each token; errors as in `load`."""
+    return load_tokens(spec, device) if multi_vector(spec) else load(spec, device)
 
 
 def multi_vector(spec: str) -> bool:
@@ -103,7 +110,7 @@ def open_retriever(
 
     with closing(open_collection(place, mode=mode)) as collection:
         rerankers = [load_scorer(spec, device) for spec in rerank]
-        encoder = load(collection.info().encoder.spec, device)
+        encoder = load_either(collection.info().encoder.spec, device)
         from mmseek.pipeline import Retriever
 
         yield Retriever(encoder, collection, rerankers, rerank_depth)
@@ -111,9 +118,11 @@ def open_retriever(
 
 @contextmanager
 def open_for_indexing(
-    place: Path | str, spec: str | None, *, device: str | None
-) -> Iterator[tuple[Encoder, Collection]]:
+    place: Path | str, spec: str | None, *, device: str | None, token_pooling: int | None = None
+) -> Iterator[tuple[AnyEncoder, Collection]]:
     """The encoder and a collection open for writing, made if there is none.
+
+    `token_pooling` is of a new multi-vector collection; one that is there keeps its own, and another is refused.
 
     An existing collection keeps its encoder; it is opened first, so that a lock or damage is told before a model loads.
 
@@ -128,13 +137,20 @@ def open_for_indexing(
     except NotACollection:
         existing = None
     if existing is None:
-        encoder = load(spec or DEFAULT_ENCODER, device)
-        existing = open_collection(place, mode="write", encoder=encoder.identity)
-        with closing(existing):
-            yield encoder, existing
+        encoder = load_either(spec or DEFAULT_ENCODER, device)
+        from mmseek.pipeline.encoders import opened_for
+
+        with closing(opened_for(encoder, place, "write", token_pooling)) as made:
+            yield encoder, made
         return
     with closing(existing):
-        encoder = load(spec or existing.info().encoder.spec, device)
+        stored = existing.info().encoder
+        if token_pooling not in {None, stored.token_pooling}:
+            raise InputError(
+                f"{place} was made with --token-pooling {stored.token_pooling}, not {token_pooling}: "
+                "leave it out, or index into a new collection"
+            )
+        encoder = load_either(spec or stored.spec, device)
         from mmseek.pipeline import Retriever
 
         Retriever(encoder, existing)  # refuses an encoder that is not the collection's

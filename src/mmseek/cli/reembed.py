@@ -42,14 +42,14 @@ def reembed(
     with verb_output(as_json) as out:
         from rich.text import Text
 
-        from mmseek.cli.opening import load
+        from mmseek.cli.opening import load_either
         from mmseek.cli.reports import failure_document, show_failures
         from mmseek.index import folder_of
         from mmseek.pipeline.reembedding import reembed_collection
 
         place = collection_path(collection)
         folder_of(place)  # told before a model loads
-        done = reembed_collection(place, load(encoder, device), output, switch=switch, force=force)
+        done = reembed_collection(place, load_either(encoder, device), output, switch=switch, force=force)
         failed = done.report.failed
         out.json(
             {

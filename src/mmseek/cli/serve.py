@@ -21,7 +21,7 @@ from mmseek.models.device import calm_openmp
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
     from mmseek.api.server.hosting import CollectionRoot
-    from mmseek.protocols import Encoder
+    from mmseek.pipeline.encoders import AnyEncoder
 
 
 def serve(
@@ -193,13 +193,16 @@ def _check(asked: ServeSettings) -> None:
         )
 
 
-def _root(asked: ServeSettings, encoder: Encoder) -> CollectionRoot | None:
+def _root(asked: ServeSettings, encoder: AnyEncoder) -> CollectionRoot | None:
     """The folder of collections with what works on it, if there is one. A collection's own rerankers are theirs too."""
     if asked.collections is None:
         return None
     from mmseek.api.server.hosting import CollectionRoot
     from mmseek.pipeline.reranking import as_stages
+    from mmseek.protocols import Encoder
 
+    if not isinstance(encoder, Encoder):  # one of many vectors is that of its own collection alone
+        encoder = load(DEFAULT_ENCODER, asked.device)
     own = () if asked.collection else asked.rerank
     return CollectionRoot(
         asked.collections,

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from mmseek.cli.opening import load
+from mmseek.cli.opening import load_either
 from mmseek.cli.options import CollectionOption, DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import one_line, say, verb_output
 from mmseek.errors import InputError, ItemError
 
 if TYPE_CHECKING:
     from mmseek._types import Content
-    from mmseek.protocols import Collection, Encoder, IndexInfo
+    from mmseek.pipeline.encoders import AnyEncoder
+    from mmseek.protocols import Collection, IndexInfo
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -29,6 +30,7 @@ class Kind(StrEnum):
     auto = "auto"
     exact = "exact"
     hnsw = "hnsw"
+    ivf_sq8 = "ivf-sq8"
     ivf_pq = "ivf-pq"
     rabitq = "rabitq"
     float16 = "float16"
@@ -79,13 +81,13 @@ def tune(
         size = None if memory is None else memory_bytes(memory)
         contents = None if tune_queries is None else read_queries(tune_queries)
         with closing(open_collection(collection_path(collection), mode="write")) as opened:
-            encoder = None if ann is Kind.exact else load(opened.info().encoder.spec, device)
+            encoder = None if ann is Kind.exact else load_either(opened.info().encoder.spec, device)
             info = tune_collection(opened, encoder, ann.value, recall=recall, memory=size, queries=contents, tell=told)
         out.json({"collection": info.location, "index": index_document(info.index)})
         out.show(Text(one_line(index_words(info.index), 400)))
 
 
-def build_index(opened: Collection, encoder: Encoder, ann: Kind | None, recall: float) -> None:
+def build_index(opened: Collection, encoder: AnyEncoder, ann: Kind | None, recall: float) -> None:
     """At the end of `mmseek index`: build the index asked for, or fold what came into the one there is."""
     from mmseek.index.collection import LocalCollection
     from mmseek.pipeline import tune_collection

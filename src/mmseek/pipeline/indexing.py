@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from mmseek._types import Document, Encoded, EncodeRequest
 from mmseek.config import settings
 from mmseek.digest import digest
-from mmseek.errors import EncoderMismatch, InputError, ItemError, MmseekError, StorageError
+from mmseek.errors import InputError, ItemError, MmseekError, StorageError
 from mmseek.index.corpus import Deferred, Ended, Entry, Skipped
 from mmseek.media import MediaLimits
-from mmseek.pipeline.encoders import check_one_vector
+from mmseek.pipeline.encoders import AnyEncoder, check_encoder, outcomes
 from mmseek.pipeline.jobs import Ids, Job, bare, failure, loaded, store, unchanged_ids
 from mmseek.pipeline.pruning import drop_outdated, drop_unseen, why_not_prune
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
-from mmseek.protocols import Collection, Encoder
+from mmseek.protocols import Collection
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -30,7 +30,7 @@ _PROGRESS_SECONDS = 0.1
 
 def index_corpus(
     documents: Iterable[Entry],
-    encoder: Encoder,
+    encoder: AnyEncoder,
     collection: Collection,
     *,
     batch_size: int = 256,
@@ -50,7 +50,7 @@ def index_corpus(
 
     Args:
         documents: what to index; errors and notices of reading among them go into the report.
-        encoder: the one that made the collection.
+        encoder: the one that made the collection, of one vector an item or of one for each token.
         collection: open for writing.
         batch_size: documents stored in one step.
         batch_seconds: a batch that took longer than this is stored before it is full.
@@ -63,17 +63,17 @@ def index_corpus(
 
     Raises:
         EncoderMismatch: the collection holds vectors of another encoder.
+        InputError: it holds one vector a document and the encoder gives many, or the other way round.
         IndexingStopped: the disk is full or failing; carries the report so far.
         IndexingInterrupted: Ctrl-C; carries the report so far. It is a KeyboardInterrupt.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    check_one_vector(encoder)
     info = collection.info()
-    if info.encoder.fingerprint != encoder.identity.fingerprint:
-        raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
+    check_encoder(encoder, info)
     limits = limits or MediaLimits.from_settings(settings())
-    run = _Run(encoder, collection, _Options(batch_size, batch_seconds, limits, total, prune, on_progress))
+    options = _Options(batch_size, batch_seconds, limits, total, prune, on_progress)
+    run = _Run(encoder, info.encoder.token_pooling, collection, options)
     try:
         run.go(documents)
     except KeyboardInterrupt:
@@ -105,8 +105,9 @@ class _Batch:
 class _Run:
     """The state of one run: read -> digest -> changed? -> encode -> store."""
 
-    def __init__(self, encoder: Encoder, collection: Collection, options: _Options) -> None:
+    def __init__(self, encoder: AnyEncoder, token_pooling: int, collection: Collection, options: _Options) -> None:
         self._encoder = encoder
+        self._token_pooling = token_pooling
         self._collection = collection
         self._options = options
         self._began = time.monotonic()
@@ -124,11 +125,10 @@ class _Run:
 
     def go(self, documents: Iterable[Entry]) -> None:
         batch = _Batch()
-        outcomes = self._encoder.stream(self._requests(documents))
+        found = outcomes(self._encoder, self._requests(documents), self._token_pooling)
         with ExitStack() as ending:
-            if isinstance(outcomes, Generator):
-                ending.callback(outcomes.close)  # its threads end here, not when it is collected
-            for outcome in outcomes:
+            ending.callback(found.close)  # the encoder's threads end here, not when it is collected
+            for outcome in found:
                 self._take(outcome, batch)
                 if self._is_due(batch):
                     self._store(batch)

@@ -131,7 +131,8 @@ def _key(name: str) -> bytes:
 
 def _upsert(collection: Collection, jobs: Sequence[Job], vectors: Sequence[FloatArray]) -> None:
     documents = [_plain(job.document) for job in jobs if isinstance(job.document, Document)]
-    collection.upsert(documents, np.stack(vectors), [job.digest for job in jobs])
+    stored = vectors if vectors[0].ndim == 2 else np.stack(vectors)
+    collection.upsert(documents, stored, [job.digest for job in jobs])
 
 
 def _same_places(document: Document, held: Document) -> bool:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmseek._types import Hit, Query
+from mmseek.pipeline.encoders import AnyEncoder
 from mmseek.pipeline.hybrid import fuse
 from mmseek.pipeline.mixing import query_vector, query_words
 from mmseek.pipeline.stages import stage
-from mmseek.protocols import Collection, Encoder
+from mmseek.protocols import Collection
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -20,7 +21,7 @@ _DEPTH = 100  # hits of either list that are fused, at least
 _WIDER = 4  # how much deeper a grouped search looks each time it has found too few parents
 
 
-def run_query(query: Query, encoder: Encoder, collection: Collection) -> tuple[list[Hit], dict[str, float]]:
+def run_query(query: Query, encoder: AnyEncoder, collection: Collection) -> tuple[list[Hit], dict[str, float]]:
     """The hits of a query, and the milliseconds of the steps `encode` and `search`.
 
     A query without words is searched by its vector, whatever its mode.

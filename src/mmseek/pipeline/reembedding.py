@@ -10,9 +10,10 @@ from pathlib import Path
 from mmseek._types import Document
 from mmseek.errors import InputError
 from mmseek.index import folder_of, is_alias, open_collection, set_alias
+from mmseek.pipeline.encoders import AnyEncoder, stored_identity
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.report import IndexReport, Progress
-from mmseek.protocols import Collection, Encoder
+from mmseek.protocols import Collection
 
 _BATCH = 64
 
@@ -38,7 +39,7 @@ class ReembedReport:
 
 def reembed_collection(
     location: str | Path,
-    encoder: Encoder,
+    encoder: AnyEncoder,
     target: str | Path | None = None,
     *,
     switch: bool = True,
@@ -67,11 +68,11 @@ def reembed_collection(
     source = folder_of(location)
     with closing(open_collection(source)) as reader:
         info = reader.info()
-        if info.encoder.fingerprint == encoder.identity.fingerprint:
+        if info.encoder.same_vectors(stored_identity(encoder)):
             raise InputError(f"{source} has the vectors of {encoder.identity} already: name another encoder")
         name = f"{source.name}.{encoder.identity.fingerprint[:8]}"
         place = source.with_name(name) if target is None else Path(target).absolute()
-        with closing(open_collection(place, mode="write", encoder=encoder.identity)) as writer:
+        with closing(open_collection(place, mode="write", encoder=stored_identity(encoder))) as writer:
             first = index_corpus(_documents(reader), encoder, writer, total=info.documents, on_progress=on_progress)
             # With the right to write to it in our hands, the source does not change any more.
             with closing(open_collection(source, mode="write")) as settled:

@@ -12,10 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from mmseek._types import Content, Document, GroupBy, Hit, Image, Query, SearchMode, Weighted
-from mmseek.embed import load_encoder
-from mmseek.errors import EncoderMismatch, InputError, MmseekError
+from mmseek.errors import InputError, MmseekError
 from mmseek.index import open_collection
-from mmseek.pipeline.encoders import check_one_vector
+from mmseek.pipeline.encoders import AnyEncoder, check_encoder, load_any, opened_for
 from mmseek.pipeline.explaining import Explanation, explain
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.mixing import wanted_content
@@ -23,7 +22,7 @@ from mmseek.pipeline.querying import run_query
 from mmseek.pipeline.report import IndexReport, Progress
 from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.reranking import Reranking, Stage, StageReport, as_stages, run_stages
-from mmseek.protocols import Collection, Encoder, Reranker
+from mmseek.protocols import Collection, Reranker
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -80,22 +79,20 @@ class Retriever:
 
     Raises:
         EncoderMismatch: the collection holds vectors of another encoder.
-        InputError: the depth is below 1, or the encoder gives many vectors an item.
+        InputError: the depth is below 1, or the encoder gives one vector an item and the collection holds many, or
+            the other way round.
     """
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: AnyEncoder,
         collection: Collection,
         reranker: Reranker | Sequence[Reranker] | None = None,
         rerank_depth: int | Sequence[int] | None = None,
         reranking: Reranking | None = None,
     ) -> None:
-        check_one_vector(encoder)
-        info = collection.info()
-        if info.encoder.fingerprint != encoder.identity.fingerprint:
-            raise EncoderMismatch(wanted=str(encoder.identity), stored=str(info.encoder), place=info.location)
-        self.encoder = encoder
+        check_encoder(encoder, collection.info())
+        self.encoder: AnyEncoder = encoder
         self.collection = collection
         rerankers = [] if reranker is None else list(reranker) if isinstance(reranker, Sequence) else [reranker]
         self.stages = as_stages(rerankers, rerank_depth)
@@ -110,10 +107,11 @@ class Retriever:
     def open(
         cls,
         location: str | Path,
-        encoder: str | Encoder | None = None,
+        encoder: str | AnyEncoder | None = None,
         *,
         mode: Mode = "read",
         device: str | None = None,
+        token_pooling: int | None = None,
         reranker: str | Reranker | Sequence[str | Reranker] | None = None,
         rerank_depth: int | Sequence[int] | None = None,
         reranking: Reranking | None = None,
@@ -126,6 +124,7 @@ class Retriever:
             mode: `read`; `write` to add and delete too, which makes the collection if there is none and an encoder
                 is given; `create` to refuse an existing one.
             device: where the encoder and the reranker run, for example `cpu` or `cuda`.
+            token_pooling: of a new multi-vector collection, how many vectors of a document become one.
             reranker: a spec, a loaded reranker, or several; without it, hits are in the encoder's order.
             rerank_depth: how many hits each reranker orders; see `Retriever`.
             reranking: threshold, fusion and time; see `Retriever`.
@@ -140,13 +139,12 @@ class Retriever:
                 raise InputError(f"a new collection at {location} needs an encoder: name one, for example 'mini'")
             collection = open_collection(location, mode=mode)
         else:
-            encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-            check_one_vector(encoder)
-            collection = open_collection(location, mode=mode, encoder=encoder.identity)
+            encoder = load_any(encoder, device=device) if isinstance(encoder, str) else encoder
+            collection = opened_for(encoder, location, mode, token_pooling)
         with ExitStack() as on_error:
             on_error.callback(collection.close)
             if encoder is None:
-                encoder = load_encoder(collection.info().encoder.spec, device=device)
+                encoder = load_any(collection.info().encoder.spec, device=device)
             given = [] if reranker is None else [reranker] if isinstance(reranker, str | Reranker) else list(reranker)
             loaded = [load_reranker(each, device=device) if isinstance(each, str) else each for each in given]
             retriever = cls(encoder, collection, loaded, rerank_depth, reranking)

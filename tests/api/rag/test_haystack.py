@@ -201,7 +201,7 @@ def test_models_and_stores_are_opened_once_and_late(tmp_path, monkeypatch):
 
 def test_a_store_of_a_folder_is_closed_and_opened_again(tmp_path, filled, monkeypatch):
     filled.close()
-    monkeypatch.setattr("mmseek.pipeline.retriever.load_encoder", lambda spec, device: FakeEncoder())
+    monkeypatch.setattr("mmseek.pipeline.retriever.load_any", lambda spec, device: FakeEncoder())
     store = MmseekDocumentStore(tmp_path / "filled", mode="read")
     assert store.count_documents() == 5
     store.close()

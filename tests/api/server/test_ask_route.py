@@ -15,6 +15,7 @@ from PIL import Image as Pil
 
 from mmseek import Content, Document, Image, Text
 from mmseek.api.server import Answering, ServerLimits, create_app
+from mmseek.api.server.hosting import CollectionRoot
 from mmseek.api.server.security import KeyRing
 from mmseek.api.server.security.keys import new_key
 from mmseek.api.server.waiting import EventStream
@@ -101,6 +102,24 @@ def test_a_question_with_a_picture(ask, fake_chat, helpers):
     assert len(fake_chat.bodies) == 2
     refused = ask({"image": "https://example.org/a.png"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "url_refused")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_to_a_collection_by_its_name(tmp_path, encoder, fake_chat, stream):
+    answering = Answering(Chat(fake_chat.url, "qwen", wait=0.01))
+    # One handle at a time: the answer's own must have been given back before another collection can be opened.
+    root = CollectionRoot(tmp_path / "root", [encoder], max_open=1)
+    with TestClient(create_app(root=root, answering=answering)) as client:
+        for name in ("photos", "notes"):
+            client.post("/v1/collections", json={"name": name})
+        item = {"id": "a", "text": "The bike is red."}
+        client.post("/v1/collections/photos/documents", json={"documents": [item]})
+        answer = client.post("/v1/collections/photos/ask", json=BIKE | {"stream": stream})
+        told = events_of(answer.text)[-1][1] if stream else answer.json()
+        assert (told["answer"], [source["id"] for source in told["sources"]]) == ("It is red [1].", ["a"])
+        assert client.post("/v1/collections/notes/ask", json=BIKE).json()["found"] is False
+        assert client.post("/v1/collections/none/ask", json=BIKE).status_code == 404
+        assert client.delete("/v1/collections/photos").status_code == 200
 
 
 def test_not_in_the_corpus_without_asking(ask, fake_chat):

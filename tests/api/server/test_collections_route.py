@@ -313,6 +313,8 @@ def test_a_handle_that_cannot_be_opened_is_in_nobodys_way():
         ("POST", "/v1/collections/a/search/upload", "read"),
         ("POST", "/v1/collections/a/recommend", "read"),
         ("POST", "/v1/recommend", "read"),
+        ("POST", "/v1/ask", "read"),
+        ("POST", "/v1/collections/a/ask", "read"),
         ("POST", "/v1/documents/get", "read"),
         ("POST", "/v1/collections/a/documents/get", "read"),
         ("POST", "/v1/collections/a/documents", "write"),

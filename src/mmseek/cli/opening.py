@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmseek.cli.output import one_line, say
-from mmseek.errors import InputError, NotACollection
+from mmseek.errors import InputError, NotACollection, SpecError
 
 if TYPE_CHECKING:
     from mmseek.pipeline import Retriever
@@ -47,7 +47,11 @@ def load(spec: str, device: str | None, **options: Any) -> Encoder:
 
 def load_either(spec: str, device: str | None) -> AnyEncoder:
     """Load an encoder of one vector an item, or of one for each token; errors as in `load`."""
-    return load_tokens(spec, device) if multi_vector(spec) else load(spec, device)
+    try:
+        many = multi_vector(spec)
+    except SpecError:  # `load` says what is wrong with it
+        many = False
+    return load_tokens(spec, device) if many else load(spec, device)
 
 
 def multi_vector(spec: str) -> bool:

@@ -170,6 +170,8 @@ def index_words(index: IndexInfo | None) -> str:
     """A vector index in one line."""
     if index is None:
         return "kept by the server"
+    if index.settings.startswith("MaxSim") and index.kind == "exact":
+        return f"exact MaxSim, {index.bytes_per_vector:,.0f} bytes a document"
     chosen = f" (chosen by {index.wanted})" if index.wanted == "auto" else ""
     if index.kind == "exact":
         lost = (

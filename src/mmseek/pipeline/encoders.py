@@ -47,7 +47,7 @@ def load_any(spec: str, *, device: str | None = None) -> AnyEncoder:
 
 def gives_tokens(encoder: AnyEncoder) -> bool:
     """Whether an encoder gives many vectors an item and no single one."""
-    return isinstance(encoder, MultiVectorEncoder) and not isinstance(encoder, Encoder)
+    return not isinstance(encoder, Encoder)
 
 
 def stored_identity(encoder: AnyEncoder, token_pooling: int = 1) -> EncoderIdentity:

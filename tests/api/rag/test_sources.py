@@ -431,7 +431,6 @@ def test_the_door_loads_no_framework():
         ("langchain", "langchain_core", "langchain"),
         ("llama_index", "llama_index.core", "llama-index"),
         ("haystack", "haystack", "haystack"),
-        ("remote", "httpx", "rag"),
     ],
 )
 def test_a_missing_extra_names_the_command(module, library, extra):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from mmseek._types import Document, Image
 from mmseek.errors import ItemError
+from mmseek.index.corpus.ocr import OcrMode
 from mmseek.media import MediaLimits
 
 PASSAGE_CHARS = 2000  # some 500 tokens: what the text towers of common encoders read at once
@@ -67,11 +69,13 @@ class Ended:
         id: of the file.
         children: how many pages or passages it has, `ID#1` to `ID#children`; 0 where it is one document, `ID`.
         empty: numbers among these with nothing in them, which are no documents.
+        parts: of a file whose pages may have parts, `ID#n#1` to `ID#n#k`: n and k of those that have any.
     """
 
     id: str
     children: int
     empty: tuple[int, ...] = ()
+    parts: tuple[tuple[int, int], ...] | None = None
 
 
 Entry: TypeAlias = Document | ItemError | Skipped | Deferred | Ended
@@ -124,6 +128,20 @@ class SourceFile:
             raise self.error(f"is a {what} of more than {limit // 2**20} MiB: split it")
         return data
 
+    def stamp(self) -> str:
+        """SHA-256 of all bytes, in hex; read in pieces.
+
+        Raises:
+            ItemError: it cannot be read.
+        """
+        if self.data is not None:
+            return hashlib.sha256(self.data).hexdigest()
+        try:
+            with self.path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror}") from error
+
     def error(self, reason: str) -> ItemError:
         """An error of this file, with its place."""
         return ItemError(reason, source=self.shown, item_id=self.id)
@@ -138,9 +156,16 @@ class ReadOptions:
         follow_symlinks: follow symbolic links.
         limits: how large an inline picture may be.
         passage_chars: a text longer than this is cut into passages; 0 never cuts.
+        ocr: whether the words in pictures are read: never, of pages of PDF without a text layer (auto), or of all pages
+            and pictures (always).
+        pdf_figures: make a document of each figure of a PDF too.
+        pdf_tables: write the tables of a PDF under its page's text, as Markdown.
     """
 
     allow_urls: bool = False
     follow_symlinks: bool = False
     limits: MediaLimits = field(default_factory=MediaLimits)
     passage_chars: int = PASSAGE_CHARS
+    ocr: OcrMode = "never"
+    pdf_figures: bool = False
+    pdf_tables: bool = False

@@ -11,6 +11,8 @@ from mmseek.errors import InputError
 from mmseek.index.corpus.entries import PASSAGE_CHARS, Entry, Located, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.folder import name_problem, walk
 from mmseek.index.corpus.formats import KINDS, REFERRING, kind_of, read_file, unknown
+from mmseek.index.corpus.ocr import OcrMode, check_ocr
+from mmseek.index.corpus.pdf_tables import check_tables
 from mmseek.index.corpus.seen import SeenIds
 from mmseek.index.manifest import NAME as COLLECTION_MARK
 from mmseek.media import MediaLimits
@@ -23,6 +25,9 @@ def read_corpus(
     follow_symlinks: bool = False,
     limits: MediaLimits | None = None,
     passage_chars: int = PASSAGE_CHARS,
+    ocr: OcrMode = "never",
+    pdf_figures: bool = False,
+    pdf_tables: bool = False,
 ) -> Iterator[Entry]:
     """Documents of files and folders, streamed in an order that depends on nothing but their names.
 
@@ -48,8 +53,14 @@ def read_corpus(
         follow_symlinks: follow symbolic links found in folders. Those given as sources are always followed.
         limits: of the bytes of a picture that stands in a `data:` URI; by default those of the settings.
         passage_chars: texts of files longer than this are cut into passages; 0 never cuts.
+        ocr: read the words in pictures: never, of pages of PDF without a text layer (`auto`), or of all pages and
+            picture files (`always`). What is read is a text after the picture, and `ocr` in the metadata is true.
+        pdf_figures: make a document of each figure of a PDF too, `FILE#n#k`: the picture and its caption, with its
+            `region` on the page in the metadata, [x0, y0, x1, y1] in points from the upper left.
+        pdf_tables: write the ruled tables of a PDF under its page's text too, as Markdown.
 
     Raises:
+        MissingExtra: an optional part for this is not installed.
         InputError: before anything is read: a source is missing, unreadable or of an unknown format, or none is given.
     """
     given = [Path(sources)] if isinstance(sources, str | Path) else [Path(source) for source in sources]
@@ -58,8 +69,18 @@ def read_corpus(
     for source in given:
         _check(source)
     limits = limits or MediaLimits.from_settings(settings())
+    if ocr != "never":
+        check_ocr()
+    if pdf_tables:
+        check_tables()
     options = ReadOptions(
-        allow_urls=allow_urls, follow_symlinks=follow_symlinks, limits=limits, passage_chars=passage_chars
+        allow_urls=allow_urls,
+        follow_symlinks=follow_symlinks,
+        limits=limits,
+        passage_chars=passage_chars,
+        ocr=ocr,
+        pdf_figures=pdf_figures,
+        pdf_tables=pdf_tables,
     )
     return SeenIds().first_only(entry for source in dict.fromkeys(given) for entry in _read(source, options))
 

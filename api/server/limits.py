@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mmseek.errors import ConfigError
+from mmseek.fetching import Fetcher
 from mmseek.media import MediaLimits
 
 
@@ -25,6 +26,7 @@ class ServerLimits:
         cache_bytes: of memory for vectors that were made before; 0 keeps none.
         drain_seconds: how long a stopping server waits for the requests that it has begun.
         media: of each picture.
+        fetcher: fetches pictures that are named by http(s) URLs; without one they are refused.
 
     Raises:
         ConfigError: a bound is below 1.
@@ -42,6 +44,7 @@ class ServerLimits:
     cache_bytes: int = 64 * 1024**2
     drain_seconds: int = 30
     media: MediaLimits = field(default_factory=MediaLimits)
+    fetcher: Fetcher | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

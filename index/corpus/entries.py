@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmseek._types import Document, Image
 from mmseek.errors import ItemError
 from mmseek.index.corpus.ocr import OcrMode
 from mmseek.media import MediaLimits
+
+if TYPE_CHECKING:
+    from mmseek.fetching import Fetcher
 
 PASSAGE_CHARS = 2000  # some 500 tokens: what the text towers of common encoders read at once
 
@@ -90,8 +93,9 @@ class SourceFile:
         shown: the path in messages: as the caller gave it, and the rest below.
         id: POSIX path below the given folder, or the file's name where it was given itself.
         root: the folder that the file's references may not leave.
-        data: the file's bytes if it is a member of an archive; then `path` is never opened.
+        data: the file's bytes if it is a member of an archive or was fetched; then `path` is never opened.
         beside: gives the picture of a path inside the archive, or None if there is none.
+        base: the URL that it was fetched from, which its links start from.
     """
 
     path: Path
@@ -100,6 +104,7 @@ class SourceFile:
     root: Path
     data: bytes | None = field(default=None, repr=False)
     beside: Callable[[str], Image | None] | None = field(default=None, repr=False)
+    base: str | None = None
 
     def head(self, size: int) -> bytes:
         """The first bytes; none where the file cannot be read, which reading it whole will tell."""
@@ -160,6 +165,7 @@ class ReadOptions:
             and pictures (always).
         pdf_figures: make a document of each figure of a PDF too.
         pdf_tables: write the tables of a PDF under its page's text, as Markdown.
+        fetcher: fetches what is at http(s) addresses.
     """
 
     allow_urls: bool = False
@@ -169,3 +175,4 @@ class ReadOptions:
     ocr: OcrMode = "never"
     pdf_figures: bool = False
     pdf_tables: bool = False
+    fetcher: Fetcher | None = None

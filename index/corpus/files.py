@@ -48,7 +48,8 @@ def read_picture(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
 def read_video(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     """One document: frames of the video. It is not opened here; a broken one fails when it is encoded."""
     if file.data is not None:
-        yield Skipped(file.shown, "is a video inside an archive: unpack the archive")
+        where = "inside an archive: unpack the archive" if file.base is None else "at a URL: save it as a file"
+        yield Skipped(file.shown, f"is a video {where}")
         return
     yield Located(
         id=file.id,
@@ -82,7 +83,8 @@ def read_markdown(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
 def read_items_file(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     """One document a line. A line without an id gets the file's id and its number: `notes.jsonl:7`."""
     if file.data is not None:
-        yield file.error("is a JSONL file inside an archive: unpack the archive")
+        where = "inside an archive: unpack the archive" if file.base is None else "at a URL: save it as a file"
+        yield file.error(f"is a JSONL file {where}")
         return
     shown = Path(file.shown)
     try:

@@ -122,7 +122,7 @@ def read_file(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     kind = kind_of(file)
     if kind is None:
         yield Skipped(file.shown, unknown(file.path))
-    elif kind in ("zip", "tar") and file.data is not None:
+    elif kind in ("zip", "tar") and file.data is not None and file.base is None:
         yield Skipped(file.shown, "is an archive inside an archive: unpack it")
     else:
         yield from _READERS[kind](file, options)

@@ -21,7 +21,16 @@ from mmseek.cli.options import (
     writable_file,
 )
 from mmseek.cli.output import Output, count, one_line, say, verb_output
-from mmseek.cli.reading import FiguresOption, Ocr, OcrOption, PassagesOption, Reading, TablesOption
+from mmseek.cli.reading import (
+    FiguresOption,
+    HostsOption,
+    Ocr,
+    OcrOption,
+    PassagesOption,
+    Reading,
+    TablesOption,
+    UrlsOption,
+)
 from mmseek.cli.reports import failure_document, settle_report, show_failures
 from mmseek.cli.tune import Kind, RecallOption, build_index
 from mmseek.errors import InputError
@@ -43,7 +52,7 @@ def index(
         list[str],
         typer.Argument(
             metavar="SRC",
-            help="Folders and files: pictures, text, HTML, PDF, Office, EPUB, tables, archives, .jsonl.",
+            help="Folders, files and URLs: pictures, text, HTML, PDF, Office, EPUB, tables, archives, .jsonl.",
             show_default=False,
         ),
     ],
@@ -93,6 +102,8 @@ def index(
     ocr: OcrOption = Ocr.never,
     pdf_figures: FiguresOption = False,
     pdf_tables: TablesOption = False,
+    allow_urls: UrlsOption = False,
+    url_host: HostsOption = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -130,7 +141,7 @@ def index(
             workers = ray_workers(
                 place, device, partitions=partitions, actors=ray_actors, writers=ray_writers, address=ray_address
             )
-        reading = Reading(sources, passage_chars, ocr, pdf_figures, pdf_tables)
+        reading = Reading(sources, passage_chars, ocr, pdf_figures, pdf_tables, allow_urls, tuple(url_host or ()))
         entries = reading.entries()
         # The workers have the accelerators; here the encoder only says who it is.
         own = device if workers is None or ann is not None else "cpu"

@@ -56,6 +56,17 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let other machines in without keys: all who reach it may write.")
     ] = False,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Fetch pictures that requests name by URL, of public hosts alone.")
+    ] = False,
+    url_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--url-host",
+            metavar="HOST",
+            help="With --allow-urls: from this host only, or from all below .HOST; may be given again.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; the environment and flags win.")
     ] = None,
@@ -86,6 +97,8 @@ def serve(
             "port": port,
             "api_key_file": api_key_file,
             "allow_remote": allow_remote or None,
+            "allow_urls": allow_urls or None,
+            "url_hosts": tuple(url_host) if url_host else None,
         }
         asked = serve_settings(config, flags)
         if print_config:

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmseek.cli.captioning import (
+    CaptionCallsOption,
+    CaptionKeyOption,
+    CaptionModelOption,
+    CaptionOption,
+    CaptionPromptOption,
+    captioner_of,
+)
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.indexing import ray_workers, run_indexing
 from mmseek.cli.opening import open_for_indexing
@@ -104,6 +112,11 @@ def index(
     pdf_tables: TablesOption = False,
     allow_urls: UrlsOption = False,
     url_host: HostsOption = None,
+    caption: CaptionOption = None,
+    caption_model: CaptionModelOption = None,
+    caption_key_file: CaptionKeyOption = None,
+    caption_prompt: CaptionPromptOption = None,
+    caption_calls: CaptionCallsOption = 1000,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -143,10 +156,15 @@ def index(
             )
         reading = Reading(sources, passage_chars, ocr, pdf_figures, pdf_tables, allow_urls, tuple(url_host or ()))
         entries = reading.entries()
+        captioner = captioner_of(caption, caption_model, caption_key_file, caption_prompt, caption_calls)
+        if captioner is not None:
+            from mmseek.pipeline.captioning import captioned
+
+            entries = captioned(entries, captioner)
         # The workers have the accelerators; here the encoder only says who it is.
         own = device if workers is None or ann is not None else "cpu"
         with open_for_indexing(place, encoder, device=own) as (model, opened):
-            total = reading.count()
+            total = reading.count() if captioner is None else None
             done = run_indexing(
                 entries, model, opened, total=total, batch_size=batch_size, prune=prune, workers=workers
             )

@@ -166,6 +166,7 @@ class ReadOptions:
         pdf_figures: make a document of each figure of a PDF too.
         pdf_tables: write the tables of a PDF under its page's text, as Markdown.
         fetcher: fetches what is at http(s) addresses.
+        video_segments: a video becomes a document for each so many seconds; 0: one document.
     """
 
     allow_urls: bool = False
@@ -176,3 +177,4 @@ class ReadOptions:
     pdf_figures: bool = False
     pdf_tables: bool = False
     fetcher: Fetcher | None = None
+    video_segments: float = 0.0

@@ -45,20 +45,6 @@ def read_picture(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     yield Deferred(file.id, hashlib.sha256(recipe.encode("utf-8", "surrogatepass")).hexdigest(), file.shown, load)
 
 
-def read_video(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
-    """One document: frames of the video. It is not opened here; a broken one fails when it is encoded."""
-    if file.data is not None:
-        where = "inside an archive: unpack the archive" if file.base is None else "at a URL: save it as a file"
-        yield Skipped(file.shown, f"is a video {where}")
-        return
-    yield Located(
-        id=file.id,
-        content=Content.frames(file.path),
-        metadata={"path": file.id, "title": file.path.stem},
-        source=file.shown,
-    )
-
-
 def read_text(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     """The text: one document, or passages if it is long."""
     try:

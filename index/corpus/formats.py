@@ -9,12 +9,13 @@ from mmseek.errors import ItemError
 from mmseek.index.corpus.archives import read_tar, read_zip
 from mmseek.index.corpus.entries import Entry, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.epub import read_epub
-from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text, read_video
+from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text
 from mmseek.index.corpus.html_pages import read_html
 from mmseek.index.corpus.office import read_docx, read_pptx
 from mmseek.index.corpus.pdf import read_pdf
 from mmseek.index.corpus.pictures import PICTURE_SUFFIXES
 from mmseek.index.corpus.tables import read_csv, read_parquet
+from mmseek.index.corpus.videos import read_video
 from mmseek.index.corpus.zips import open_zip
 from mmseek.media import recognise
 

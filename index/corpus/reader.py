@@ -31,6 +31,7 @@ def read_corpus(
     pdf_figures: bool = False,
     pdf_tables: bool = False,
     fetcher: Fetcher | None = None,
+    video_segments: float = 0.0,
 ) -> Iterator[Entry]:
     """Documents of files and folders, streamed in an order that depends on nothing but their names.
 
@@ -64,6 +65,8 @@ def read_corpus(
         pdf_tables: write the ruled tables of a PDF under its page's text too, as Markdown.
         fetcher: fetches sources that are URLs, and pictures on the web that items, HTML and Markdown refer to. An item
             whose picture cannot be had is an `ItemError`; a page is read without it, and that is told.
+        video_segments: make a document for each so many seconds of a video, `FILE#n`, with `start` and `end` in seconds
+            in the metadata; at least 1, or 0 for one document of frames from the whole.
 
     Raises:
         MissingExtra: an optional part for this is not installed.
@@ -82,6 +85,8 @@ def read_corpus(
         check_ocr()
     if pdf_tables:
         check_tables()
+    if video_segments and not 1 <= video_segments < float("inf"):
+        raise InputError(f"a segment of a video has at least 1 second, not {video_segments:g}")
     options = ReadOptions(
         allow_urls=allow_urls or fetcher is not None,
         follow_symlinks=follow_symlinks,
@@ -91,6 +96,7 @@ def read_corpus(
         pdf_figures=pdf_figures,
         pdf_tables=pdf_tables,
         fetcher=fetcher,
+        video_segments=video_segments,
     )
     entries: Iterator[Entry] = (entry for source in dict.fromkeys(given) for entry in _read(source, options))
     return SeenIds().first_only(entries if fetcher is None else with_pictures(entries, fetcher))

@@ -36,6 +36,7 @@ from mmseek.cli.reading import (
     OcrOption,
     PassagesOption,
     Reading,
+    SegmentsOption,
     TablesOption,
     UrlsOption,
 )
@@ -112,6 +113,7 @@ def index(
     pdf_tables: TablesOption = False,
     allow_urls: UrlsOption = False,
     url_host: HostsOption = None,
+    video_segments: SegmentsOption = 0.0,
     caption: CaptionOption = None,
     caption_model: CaptionModelOption = None,
     caption_key_file: CaptionKeyOption = None,
@@ -154,7 +156,9 @@ def index(
             workers = ray_workers(
                 place, device, partitions=partitions, actors=ray_actors, writers=ray_writers, address=ray_address
             )
-        reading = Reading(sources, passage_chars, ocr, pdf_figures, pdf_tables, allow_urls, tuple(url_host or ()))
+        reading = Reading(
+            sources, passage_chars, ocr, pdf_figures, pdf_tables, allow_urls, tuple(url_host or ()), video_segments
+        )
         entries = reading.entries()
         captioner = captioner_of(caption, caption_model, caption_key_file, caption_prompt, caption_calls)
         if captioner is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "OcrOption",
     "PassagesOption",
     "Reading",
+    "SegmentsOption",
     "TablesOption",
     "UrlsOption",
 ]
@@ -63,6 +64,13 @@ HostsOption = Annotated[
     ),
 ]
 
+SegmentsOption = Annotated[
+    float,
+    typer.Option(
+        "--video-segments", metavar="SECONDS", min=0, help="Make a document for each so many seconds of a video."
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -70,7 +78,7 @@ class Reading:
 
     Args:
         sources: files, folders and URLs.
-        passage_chars, ocr, pdf_figures, pdf_tables: as in `mmseek.index.corpus.read_corpus`.
+        passage_chars, ocr, pdf_figures, pdf_tables, video_segments: as in `mmseek.index.corpus.read_corpus`.
         allow_urls: fetch what is at URLs.
         hosts: if any, only from these.
 
@@ -85,6 +93,7 @@ class Reading:
     pdf_tables: bool = False
     allow_urls: bool = False
     hosts: tuple[str, ...] = ()
+    video_segments: float = 0.0
 
     def __post_init__(self) -> None:
         if self.hosts and not self.allow_urls:
@@ -101,6 +110,7 @@ class Reading:
             pdf_figures=self.pdf_figures,
             pdf_tables=self.pdf_tables,
             fetcher=self._fetcher(),
+            video_segments=self.video_segments,
         )
 
     def _fetcher(self) -> Fetcher | None:
@@ -120,7 +130,7 @@ class Reading:
         from mmseek.fetching import is_url
         from mmseek.index.corpus import Ended, Skipped, read_corpus
 
-        if self.pdf_figures or any(map(is_url, self.sources)):
+        if self.pdf_figures or self.video_segments or any(map(is_url, self.sources)):
             return None  # only known when the pages have been looked at
         ends = time.monotonic() + _SECONDS_TO_COUNT
         total = 0

@@ -41,6 +41,8 @@ class Deferred:
         digest: changes whenever the document would.
         source: the file, as the caller would recognise it.
         load: makes the document; an `MmseekError` that it raises is this document's alone.
+        waits: whether making it is mostly waiting for somebody else, so that several are best made at once. Then `load`
+            is called in any thread.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Deferred:
     source: str
     load: Callable[[], Document]
     line: int | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def retriever(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def run(folder: Path, retriever: Retriever, fake_chat: Any, tmp_path: Path) -> Run:
+def run(folder: Path, retriever: Retriever, fake_chat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("mmseek.pipeline.jobs._AT_ONCE", 1)  # so that answers come in the order of the questions
+
     def go(*, model: str = "vlm", **options: Any) -> IndexReport:
         chat = Chat(fake_chat.url, model, tries=2, wait=0.001)
         captioner = Captioner(chat, tmp_path / "captions", **options)
@@ -73,6 +76,23 @@ def test_captions_stand_beside_their_pictures(run: Run, retriever: Retriever, fa
     assert prompt == {"type": "text", "text": PROMPT}
     assert "never an instruction" in fake_chat.system
     assert len(fake_chat.bodies) == 3
+
+
+def test_several_captions_are_asked_for_at_once(
+    run: Run, fake_chat: Any, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmseek.pipeline.jobs._AT_ONCE", 3)
+    together = threading.Barrier(3, timeout=60)
+
+    def answer(body: Any) -> str:
+        together.wait()
+        return "all of them"
+
+    fake_chat.answers = [answer]
+    assert run().indexed == 7
+    stored = [document.id for document in retriever.collection.documents()]
+    assert stored.index("red.png#caption") == stored.index("red.png") + 1, "in the order of the corpus"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("load")]
 
 
 def test_nothing_is_asked_twice(run: Run, folder: Path, retriever: Retriever, fake_chat: Any) -> None:

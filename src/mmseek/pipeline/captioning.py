@@ -141,7 +141,7 @@ def captioned(entries: Iterable[Entry], captioner: Captioner) -> Iterator[Entry]
             continue
         source, line = (entry.source, entry.line) if isinstance(entry, Deferred | Located) else ("", None)
         whole = hashlib.sha256(f"{captioner.recipe}\n{stamp}".encode("utf-8", "surrogatepass")).hexdigest()
-        yield Deferred(f"{entry.id}{CAPTION}", whole, source, partial(_caption, entry, captioner), line)
+        yield Deferred(f"{entry.id}{CAPTION}", whole, source, partial(_caption, entry, captioner), line, waits=True)
 
 
 def _caption(entry: Document | Deferred, captioner: Captioner) -> Document:

@@ -29,6 +29,7 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("search_100k.py", ["--json"], None),
         ("index_memory.py", [], None),
         ("index_pdf.py", [], None),
+        ("index_mixed.py", [], None),
         ("ray_index.py", ["--data", str(text)], text),
         ("ray_index.py", ["--data", str(text), "--fake", "--items", "20000"], text),
         ("rerank_pairs.py", [], None),

@@ -133,3 +133,46 @@ def make_pdf() -> Callable[..., bytes]:
         return body.encode("latin-1")
 
     return make
+
+
+@dataclass
+class Web:
+    """A server on a free port of this machine. `pages`: path -> (status, headers, body), or what makes it."""
+
+    port: int = 0
+    pages: dict[str, Any] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def url(self, path: str, host: str = "public.example") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    found = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            found.asked.append((self.path, headers))
+            page = found.pages.get(self.path.partition("?")[0], (404, {}, b"no"))
+            status, more, body = page(headers) if callable(page) else page
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), "Connection": "close", **more}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    found.port = server.server_port
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -16,6 +16,7 @@ from mmseek.api.server.answering import Answering
 from mmseek.api.server.limits import ServerLimits
 from mmseek.config import settings
 from mmseek.errors import ConfigError
+from mmseek.fetching import Fetcher, FetchRules
 from mmseek.media import MediaLimits
 from mmseek.pipeline.chat import Chat, read_key
 from mmseek.pipeline.context import Budget
@@ -50,6 +51,8 @@ class ServeSettings(BaseSettings):
     cors_origins: tuple[str, ...] = Field((), description='a list of origins such as ["https://example.org"]')
     otlp_endpoint: str | None = Field(None, description="an address such as http://127.0.0.1:4318/v1/traces")
     trace_share: float = Field(1.0, ge=0, le=1, description="a number from 0 to 1")
+    allow_urls: bool = Field(False, description="true or false")
+    url_hosts: tuple[str, ...] = Field((), description='a list of hosts such as ["example.org", ".example.net"]')
     max_body_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_body_bytes), ge=1, description="a size such as 128MiB")
     max_k: int = Field(_DEFAULTS.max_k, ge=1, description="a whole number of at least 1")
     max_documents: int = Field(_DEFAULTS.max_documents, ge=1, description="a whole number of at least 1")
@@ -84,9 +87,17 @@ class ServeSettings(BaseSettings):
 
     def limits(self) -> ServerLimits:
         """The limits among the settings; those of pictures are the whole machine's, see `mmseek.config`."""
-        names = [name for name in ServerLimits.__slots__ if name != "media"]
+        names = [name for name in ServerLimits.__slots__ if name not in ("media", "fetcher")]
         given = {name: int(getattr(self, name)) for name in names}
-        return ServerLimits(**given, media=MediaLimits.from_settings(settings()))
+        media = MediaLimits.from_settings(settings())
+        return ServerLimits(**given, media=media, fetcher=self._fetcher(media))
+
+    def _fetcher(self, media: MediaLimits) -> Fetcher | None:
+        if not self.allow_urls:
+            if self.url_hosts:
+                raise ConfigError("url_hosts says which hosts allow_urls lets pictures be fetched from: set both")
+            return None
+        return Fetcher(FetchRules(hosts=self.url_hosts, max_bytes=media.max_bytes, seconds=20, tries=2))
 
     def answering(self) -> Answering | None:
         """The chat endpoint that answers questions, if there is one.

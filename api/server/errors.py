@@ -147,6 +147,7 @@ STATUS: Final[Mapping[type[errors.MmseekError], int]] = {
     errors.MediaError: 422,
     errors.MediaTooLarge: 413,
     errors.UrlRefused: 422,
+    errors.FetchError: 422,
     errors.EncodeError: 422,
     errors.EndpointError: 502,
     errors.ModelError: 500,

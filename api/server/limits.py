@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mmseek.errors import ConfigError
+from mmseek.fetching import Fetcher
 from mmseek.media import MediaLimits
 
 
@@ -28,6 +29,7 @@ class ServerLimits:
         drain_seconds: how long a stopping server waits for the requests that it has begun.
         max_job_bytes: of the inputs of all bulk jobs together.
         media: of each picture.
+        fetcher: fetches pictures that are named by http(s) URLs; without one they are refused.
 
     Raises:
         ConfigError: a bound is below 1.
@@ -48,6 +50,7 @@ class ServerLimits:
     drain_seconds: int = 30
     max_job_bytes: int = 4 * 1024**3
     media: MediaLimits = field(default_factory=MediaLimits)
+    fetcher: Fetcher | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmseek._types import Document, Image
 from mmseek.errors import ItemError
+from mmseek.index.corpus.ocr import OcrMode
 from mmseek.media import MediaLimits
+
+if TYPE_CHECKING:
+    from mmseek.fetching import Fetcher
 
 PASSAGE_CHARS = 2000  # some 500 tokens: what the text towers of common encoders read at once
 
@@ -36,6 +41,8 @@ class Deferred:
         digest: changes whenever the document would.
         source: the file, as the caller would recognise it.
         load: makes the document; an `MmseekError` that it raises is this document's alone.
+        waits: whether making it is mostly waiting for somebody else, so that several are best made at once. Then `load`
+            is called in any thread.
     """
 
     id: str
@@ -43,6 +50,7 @@ class Deferred:
     source: str
     load: Callable[[], Document]
     line: int | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +75,13 @@ class Ended:
         id: of the file.
         children: how many pages or passages it has, `ID#1` to `ID#children`; 0 where it is one document, `ID`.
         empty: numbers among these with nothing in them, which are no documents.
+        parts: of a file whose pages may have parts, `ID#n#1` to `ID#n#k`: n and k of those that have any.
     """
 
     id: str
     children: int
     empty: tuple[int, ...] = ()
+    parts: tuple[tuple[int, int], ...] | None = None
 
 
 Entry: TypeAlias = Document | ItemError | Skipped | Deferred | Ended
@@ -86,8 +96,9 @@ class SourceFile:
         shown: the path in messages: as the caller gave it, and the rest below.
         id: POSIX path below the given folder, or the file's name where it was given itself.
         root: the folder that the file's references may not leave.
-        data: the file's bytes if it is a member of an archive; then `path` is never opened.
+        data: the file's bytes if it is a member of an archive or was fetched; then `path` is never opened.
         beside: gives the picture of a path inside the archive, or None if there is none.
+        base: the URL that it was fetched from, which its links start from.
     """
 
     path: Path
@@ -96,6 +107,7 @@ class SourceFile:
     root: Path
     data: bytes | None = field(default=None, repr=False)
     beside: Callable[[str], Image | None] | None = field(default=None, repr=False)
+    base: str | None = None
 
     def head(self, size: int) -> bytes:
         """The first bytes; none where the file cannot be read, which reading it whole will tell."""
@@ -124,6 +136,20 @@ class SourceFile:
             raise self.error(f"is a {what} of more than {limit // 2**20} MiB: split it")
         return data
 
+    def stamp(self) -> str:
+        """SHA-256 of all bytes, in hex; read in pieces.
+
+        Raises:
+            ItemError: it cannot be read.
+        """
+        if self.data is not None:
+            return hashlib.sha256(self.data).hexdigest()
+        try:
+            with self.path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror}") from error
+
     def error(self, reason: str) -> ItemError:
         """An error of this file, with its place."""
         return ItemError(reason, source=self.shown, item_id=self.id)
@@ -138,9 +164,20 @@ class ReadOptions:
         follow_symlinks: follow symbolic links.
         limits: how large an inline picture may be.
         passage_chars: a text longer than this is cut into passages; 0 never cuts.
+        ocr: whether the words in pictures are read: never, of pages of PDF without a text layer (auto), or of all pages
+            and pictures (always).
+        pdf_figures: make a document of each figure of a PDF too.
+        pdf_tables: write the tables of a PDF under its page's text, as Markdown.
+        fetcher: fetches what is at http(s) addresses.
+        video_segments: a video becomes a document for each so many seconds; 0: one document.
     """
 
     allow_urls: bool = False
     follow_symlinks: bool = False
     limits: MediaLimits = field(default_factory=MediaLimits)
     passage_chars: int = PASSAGE_CHARS
+    ocr: OcrMode = "never"
+    pdf_figures: bool = False
+    pdf_tables: bool = False
+    fetcher: Fetcher | None = None
+    video_segments: float = 0.0

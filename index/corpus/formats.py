@@ -9,12 +9,13 @@ from mmseek.errors import ItemError
 from mmseek.index.corpus.archives import read_tar, read_zip
 from mmseek.index.corpus.entries import Entry, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.epub import read_epub
-from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text, read_video
+from mmseek.index.corpus.files import read_items_file, read_markdown, read_picture, read_text
 from mmseek.index.corpus.html_pages import read_html
 from mmseek.index.corpus.office import read_docx, read_pptx
 from mmseek.index.corpus.pdf import read_pdf
 from mmseek.index.corpus.pictures import PICTURE_SUFFIXES
 from mmseek.index.corpus.tables import read_csv, read_parquet
+from mmseek.index.corpus.videos import read_video
 from mmseek.index.corpus.zips import open_zip
 from mmseek.media import recognise
 
@@ -122,7 +123,7 @@ def read_file(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     kind = kind_of(file)
     if kind is None:
         yield Skipped(file.shown, unknown(file.path))
-    elif kind in ("zip", "tar") and file.data is not None:
+    elif kind in ("zip", "tar") and file.data is not None and file.base is None:
         yield Skipped(file.shown, "is an archive inside an archive: unpack it")
     else:
         yield from _READERS[kind](file, options)

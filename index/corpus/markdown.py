@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 
+from mmseek._types import Content, Text
 from mmseek.index.corpus.interleave import Interleaved
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
     from markdown_it.token import Token
 
-    from mmseek._types import Content
     from mmseek.index.corpus.pictures import Pictures
 
 # Blocks that end a line of their own; list items and table cells are joined more tightly.
 _PARAGRAPH_ENDS = frozenset({"paragraph_close", "heading_close", "fence", "code_block", "hr", "table_close"})
 _LINE_ENDS = frozenset({"tr_close", "list_item_close"})
+_MARKERS = re.compile(r"^(?:[ \t]*(?:>|(?:[-*+]|\d{1,9}[.)])(?=\s)))+[ \t]*", re.MULTILINE)  # of quotes and lists
+_DEEPEST = 100  # quotes and lists in each other, a list as two; the parser calls itself for each
 
 
 def parse_markdown(text: str, pictures: Pictures) -> tuple[Content, str | None]:
@@ -29,7 +31,8 @@ def parse_markdown(text: str, pictures: Pictures) -> tuple[Content, str | None]:
 
     Markup becomes plain text. A picture beside the file becomes a part of its own, its alternative text the text after
     it. A remote picture is a part when URLs are allowed; otherwise, as with formats that cannot be shown (SVG), its
-    alternative text stands for it. The title is that of the front matter, else the first heading of level 1.
+    alternative text stands for it. The title is that of the front matter, else the first heading of level 1. Text in
+    more than fifty lists or a hundred quotes is taken with what markup it has.
 
     Args:
         text: the file's text.
@@ -39,7 +42,9 @@ def parse_markdown(text: str, pictures: Pictures) -> tuple[Content, str | None]:
         ItemError: a picture lies outside, or its path is unusable. Without source: the caller knows it.
     """
     title, body = _split_front_matter(text)
-    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    tokens = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable("table").parse(body)
+    if any(token.level >= _DEEPEST - 1 for token in tokens):  # what is deeper was left out: take it all as it is
+        return Content((Text(_MARKERS.sub("", body).strip()),)), title
     builder = _Builder(pictures)
     builder.blocks(tokens)
     return builder.content(), title or _first_heading(tokens)

@@ -6,7 +6,7 @@ import os
 import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from mmseek._types import Image
 from mmseek.errors import ItemError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mmseek.index.corpus.entries import ReadOptions, SourceFile
 
-__all__ = ["PICTURE_SUFFIXES", "FolderPictures", "MemberPictures", "Pictures", "pictures_of"]
+__all__ = ["PICTURE_SUFFIXES", "FolderPictures", "MemberPictures", "Pictures", "WebPictures", "pictures_of"]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
@@ -114,8 +114,30 @@ class MemberPictures(_Linked):
         return self._find(inside)
 
 
+class WebPictures(_Linked):
+    """Pictures that a page of the web names.
+
+    Args:
+        base: the URL that links start from.
+        options: whether pictures of the web are taken.
+    """
+
+    def __init__(self, base: str, options: ReadOptions) -> None:
+        super().__init__(options)
+        self._base = base
+
+    def picture(self, target: str) -> Image | None:
+        """See `Pictures.picture`. Its format is seen when it is fetched, so addresses need no suffix."""
+        try:
+            return super().picture(urljoin(self._base, target)) if target.strip() else None
+        except ValueError:
+            return None
+
+
 def pictures_of(file: SourceFile, options: ReadOptions) -> Pictures:
     """The pictures that a file may name."""
+    if file.base is not None:
+        return WebPictures(file.base, options)
     if file.beside is None:
         return FolderPictures(file.path.parent, file.root, options)
     inside = file.path.relative_to(file.root).as_posix()

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from mmseek.config import settings
 from mmseek.errors import InputError
+from mmseek.fetching import Fetcher, is_url, shown
 from mmseek.index.corpus.entries import PASSAGE_CHARS, Entry, Located, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.folder import name_problem, walk
 from mmseek.index.corpus.formats import KINDS, REFERRING, kind_of, read_file, unknown
+from mmseek.index.corpus.ocr import OcrMode, check_ocr
+from mmseek.index.corpus.pdf_tables import check_tables
+from mmseek.index.corpus.remote import read_url, with_pictures
 from mmseek.index.corpus.seen import SeenIds
 from mmseek.index.manifest import NAME as COLLECTION_MARK
 from mmseek.media import MediaLimits
@@ -23,6 +27,11 @@ def read_corpus(
     follow_symlinks: bool = False,
     limits: MediaLimits | None = None,
     passage_chars: int = PASSAGE_CHARS,
+    ocr: OcrMode = "never",
+    pdf_figures: bool = False,
+    pdf_tables: bool = False,
+    fetcher: Fetcher | None = None,
+    video_segments: float = 0.0,
 ) -> Iterator[Entry]:
     """Documents of files and folders, streamed in an order that depends on nothing but their names.
 
@@ -33,6 +42,7 @@ def read_corpus(
     - PDF and PPTX: one document a page or slide, `FILE#n`, with `page` in its metadata.
     - CSV, TSV and Parquet: one document a row, by the columns id, text, image, metadata.
     - ZIP and tar: the files in them, `ARCHIVE/PATH`; pictures with texts of the same name are samples of a webdataset.
+    - a URL, with a `fetcher`: what it gives, as the file that it is; its id is the URL.
     - a folder: all of these below it. First the files that refer to pictures, then the pictures that none of them
       refers to and the rest, each time by name. A file is taken for what its first bytes say, whatever its name. Other
       files are told as `Skipped`; names that begin with a dot are not looked at; where `queries.jsonl` stands beside
@@ -43,25 +53,57 @@ def read_corpus(
     first one wins. Memory: the ids seen and the pictures referred to, whatever the size of the files.
 
     Args:
-        sources: files and folders, read in the order given; one that is given twice is read once.
-        allow_urls: let items refer to pictures on the web.
+        sources: files, folders and URLs, read in the order given; one that is given twice is read once.
+        allow_urls: let items refer to pictures on the web, which are not fetched here.
         follow_symlinks: follow symbolic links found in folders. Those given as sources are always followed.
         limits: of the bytes of a picture that stands in a `data:` URI; by default those of the settings.
         passage_chars: texts of files longer than this are cut into passages; 0 never cuts.
+        ocr: read the words in pictures: never, of pages of PDF without a text layer (`auto`), or of all pages and
+            picture files (`always`). What is read is a text after the picture, and `ocr` in the metadata is true.
+        pdf_figures: make a document of each figure of a PDF too, `FILE#n#k`: the picture and its caption, with its
+            `region` on the page in the metadata, [x0, y0, x1, y1] in points from the upper left.
+        pdf_tables: write the ruled tables of a PDF under its page's text too, as Markdown.
+        fetcher: fetches sources that are URLs, and pictures on the web that items, HTML and Markdown refer to. An item
+            whose picture cannot be had is an `ItemError`; a page is read without it, and that is told.
+        video_segments: make a document for each so many seconds of a video, `FILE#n`, with `start` and `end` in seconds
+            in the metadata; at least 1, or 0 for one document of frames from the whole.
 
     Raises:
+        MissingExtra: an optional part for this is not installed.
         InputError: before anything is read: a source is missing, unreadable or of an unknown format, or none is given.
     """
-    given = [Path(sources)] if isinstance(sources, str | Path) else [Path(source) for source in sources]
+    given = [source if is_url(source) else Path(source) for source in _listed(sources)]
     if not given:
         raise InputError("there is nothing to read: give a file or a folder")
     for source in given:
-        _check(source)
+        if isinstance(source, Path):
+            _check(source)
+        elif fetcher is None:
+            raise InputError(f"{shown(source)} is a URL, and nothing is fetched unless you say so: pass --allow-urls")
     limits = limits or MediaLimits.from_settings(settings())
+    if ocr != "never":
+        check_ocr()
+    if pdf_tables:
+        check_tables()
+    if video_segments and not 1 <= video_segments < float("inf"):
+        raise InputError(f"a segment of a video has at least 1 second, not {video_segments:g}")
     options = ReadOptions(
-        allow_urls=allow_urls, follow_symlinks=follow_symlinks, limits=limits, passage_chars=passage_chars
+        allow_urls=allow_urls or fetcher is not None,
+        follow_symlinks=follow_symlinks,
+        limits=limits,
+        passage_chars=passage_chars,
+        ocr=ocr,
+        pdf_figures=pdf_figures,
+        pdf_tables=pdf_tables,
+        fetcher=fetcher,
+        video_segments=video_segments,
     )
-    return SeenIds().first_only(entry for source in dict.fromkeys(given) for entry in _read(source, options))
+    entries: Iterator[Entry] = (entry for source in dict.fromkeys(given) for entry in _read(source, options))
+    return SeenIds().first_only(entries if fetcher is None else with_pictures(entries, fetcher))
+
+
+def _listed(sources: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [sources] if isinstance(sources, str | Path) else sources
 
 
 def _check(source: Path) -> None:
@@ -93,8 +135,10 @@ def _as_file(source: Path) -> SourceFile:
     return SourceFile(path=path, shown=str(source), id=path.name, root=path.parent)
 
 
-def _read(source: Path, options: ReadOptions) -> Iterator[Entry]:
-    if source.is_dir():
+def _read(source: str | Path, options: ReadOptions) -> Iterator[Entry]:
+    if isinstance(source, str):
+        yield from read_url(source, options, read_file)
+    elif source.is_dir():
         yield from _read_folder(source, options)
     else:
         yield from read_file(_as_file(source), options)

@@ -7,6 +7,7 @@ MmseekError
 │   │   ├── MediaTooLarge      over the limit of bytes or pixels, seen before decoding
 │   │   └── MediaNotFound      the file is not there
 │   ├── UrlRefused             URLs are not allowed here, or this address is never fetched
+│   ├── FetchError             a URL that may be fetched gives nothing usable
 │   ├── SpecError              an encoder, reranker or collection name that nothing answers to
 │   └── DatasetError           an evaluation folder that does not have the layout
 ├── ConfigError                a setting has a value that cannot be used
@@ -41,6 +42,7 @@ __all__ = [
     "EncoderMismatch",
     "EndpointError",
     "EngineError",
+    "FetchError",
     "FormatTooNew",
     "InputError",
     "ItemError",
@@ -134,6 +136,12 @@ class UrlRefused(InputError):
     """URLs are not allowed here, or this address is never fetched."""
 
     code = "url_refused"
+
+
+class FetchError(InputError):
+    """A URL that may be fetched cannot be: its server is away, refuses, or sends too much, too slowly or nothing."""
+
+    code = "fetch_failed"
 
 
 class SpecError(InputError):

@@ -91,6 +91,11 @@ class MediaLimits:
             max_video_seconds=settings.max_video_seconds,
         )
 
+    @property
+    def of_videos(self) -> VideoLimits:
+        """Those of videos and their frames."""
+        return VideoLimits(self.max_video_bytes, self.max_video_seconds, self.max_pixels)
+
 
 _DEFAULT_LIMITS: Final = MediaLimits()
 
@@ -139,8 +144,7 @@ def read_bytes(image: Image, limits: MediaLimits = _DEFAULT_LIMITS) -> bytes:
     if image.url is not None:
         raise UrlRefused(f"{_name(image)} is not fetched: save the picture to a file and give its path")
     if image.frame is not None:
-        video_limits = VideoLimits(limits.max_video_bytes, limits.max_video_seconds, limits.max_pixels)
-        return frame_png(image.path or image.data or b"", image.frame, _name(image), video_limits)
+        return frame_png(image.path or image.data or b"", image.frame, _name(image), limits.of_videos)
     if image.path is not None:
         data = _read_file(image, image.path, limits.max_bytes)
     else:

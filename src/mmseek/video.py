@@ -14,7 +14,7 @@ import stat
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,15 @@ from mmseek.errors import MediaError, MediaNotFound, MediaTooLarge, MissingExtra
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["FRAMES", "VIDEO_TYPES", "VideoLimits", "frame_png", "recognise_video"]
+__all__ = [
+    "FRAMES",
+    "VIDEO_TYPES",
+    "VideoLimits",
+    "frame_png",
+    "frames_at",
+    "recognise_video",
+    "video_seconds",
+]
 
 FRAMES: Final = 8
 """How many frames stand for a video where nobody says: as many as VLM2Vec-V2 (arXiv 2507.04590) samples."""
@@ -140,7 +148,54 @@ def _check_size(size: int, name: str, most: int) -> None:
         )
 
 
+def video_seconds(source: Path | bytes, name: str, limits: VideoLimits) -> float:
+    """How long a video is, in seconds; nothing is decoded. Arguments and errors as in `frame_png`."""
+    with _decodable(source, name, limits) as (_, stream, times, _):
+        last = times[-1] - times[-2] if len(times) > 1 else 0
+        return float((times[-1] - times[0] + last) * stream.time_base)
+
+
+def frames_at(source: Path | bytes, seconds: Sequence[float], name: str, limits: VideoLimits) -> list[PIL.Image.Image]:
+    """The frames that are shown so many seconds after the first, upright. `seconds` ascend.
+
+    Other arguments and errors as in `frame_png`.
+    """
+    with _decodable(source, name, limits) as (opened, stream, times, keys):
+        targets = [times[0] + float(after / stream.time_base) for after in seconds]
+        shown = [times[max(bisect_right(times, target) - 1, 0)] for target in targets]
+        return _cut(opened, stream, shown, keys, name, limits.max_pixels)
+
+
 def _sampled(file: BinaryIO, count: int, name: str, limits: VideoLimits) -> list[PIL.Image.Image]:
+    with _stream_of(file, name, limits) as (opened, stream):
+        times, keys = _times(opened, stream, name, limits.max_seconds)
+        return _cut(opened, stream, [times[n] for n in _places(len(times), count)], keys, name, limits.max_pixels)
+
+
+# The times of the frames of the video looked at last: its parts are asked for one after the other.
+_looked_at: tuple[Hashable, tuple[list[int], list[int]]] | None = None
+
+
+@contextmanager
+def _decodable(source: Path | bytes, name: str, limits: VideoLimits) -> Iterator[tuple[Any, Any, list[int], list[int]]]:
+    """A video with its stream, the times of all frames, and of those that stand alone."""
+    global _looked_at
+    if importlib.util.find_spec("av") is None:
+        raise MissingExtra("a video", "video")
+    with (
+        _opened(source, name, limits.max_bytes) as (file, identity),
+        _stream_of(file, name, limits) as (opened, stream),
+    ):
+        known = _looked_at  # read once: another thread may look at another video
+        if known is None or known[0] != (identity, limits):
+            known = ((identity, limits), _times(opened, stream, name, limits.max_seconds))
+            _looked_at = known
+        yield opened, stream, *known[1]
+
+
+@contextmanager
+def _stream_of(file: BinaryIO, name: str, limits: VideoLimits) -> Iterator[tuple[Any, Any]]:
+    """The container and its first stream of pictures; whatever goes wrong while it is used means a damaged video."""
     import av
 
     container = recognise_video(file.read(12))
@@ -154,8 +209,7 @@ def _sampled(file: BinaryIO, count: int, name: str, limits: VideoLimits) -> list
             stream = opened.streams.video[0]
             _check_pixels(stream.codec_context.width, stream.codec_context.height, name, limits.max_pixels)
             stream.codec_context.thread_count = 1  # items are prepared in several threads already
-            times, keys = _times(opened, stream, name, limits.max_seconds)
-            return _cut(opened, stream, [times[n] for n in _places(len(times), count)], keys, name, limits.max_pixels)
+            yield opened, stream
     except MediaError:
         raise
     except MemoryError as error:

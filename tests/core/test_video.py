@@ -16,7 +16,7 @@ from mmseek.digest import digest
 from mmseek.errors import InputError, ItemError, MediaError, MediaNotFound, MediaTooLarge, MissingExtra
 from mmseek.items import Item, item_to_json, parse_item
 from mmseek.media import MediaLimits, open_image
-from mmseek.video import _places
+from mmseek.video import VideoLimits, _places, frames_at, video_seconds
 
 Make = Callable[..., Path]
 CODECS = {".mp4": "mpeg4", ".webm": "libvpx", ".mov": "mpeg4", ".mkv": "mpeg4", ".avi": "mpeg4"}
@@ -196,3 +196,16 @@ def test_a_frame_is_one_of_its_number() -> None:
         Image(url="https://example.org/a.mp4", frame=(0, 1))
     with pytest.raises(InputError, match="at least 1 frame"):
         Content.frames(Path("a.mp4"), 0)
+
+
+@pytest.mark.parametrize("suffix", sorted(CODECS))
+def test_frames_at_seconds(make: Make, suffix: str) -> None:
+    video = make(f"a{suffix}")
+    assert video_seconds(video, "a", VideoLimits()) == pytest.approx(30 / 25, abs=0.05)
+    for source in (video, video.read_bytes()):
+        frames = frames_at(source, [0, 0.01, 0.5, 1.1, 9], "a", VideoLimits())
+        assert [round(float(np.asarray(frame.convert("L")).mean()) / 8) for frame in frames] == pytest.approx(
+            [0, 0, 12, 27, 29], abs=1
+        )
+    with pytest.raises(MediaTooLarge, match="longer than the limit of 1 seconds"):
+        video_seconds(video, "a", VideoLimits(max_seconds=1))

@@ -19,7 +19,7 @@ from mmseek import Content, Document, Image
 from mmseek.cli import run
 from mmseek.errors import EngineError, ItemError, MissingExtra
 from mmseek.index import open_collection
-from mmseek.index.corpus import Located, Skipped
+from mmseek.index.corpus import Located, Skipped, read_corpus
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.partitioned import RayOptions, index_on_ray
 from mmseek.pipeline.partitioned import run as running
@@ -201,6 +201,38 @@ def test_what_is_finished_needs_no_workers(ray: Any, tmp_path: Path, monkeypatch
         change()
         with pytest.raises(EngineError, match="workers are asked for"):
             with_ray(documents, collection)
+    collection.close()
+
+
+def test_pages_have_the_digests_of_the_local_engine(
+    ray: Any, tmp_path: Path, make_pdf: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = FakeEncoder()
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "r.pdf").write_bytes(make_pdf(["one", "two", "three"]))
+    (docs / "a.txt").write_text("words")
+    local = open_collection(tmp_path / "local", mode="create", encoder=encoder.identity)
+    index_corpus(read_corpus(docs), encoder, local)
+    place = tmp_path / "on-ray"
+    collection = open_collection(place, mode="create", encoder=encoder.identity)
+
+    def go() -> Any:
+        return index_on_ray(read_corpus(docs), collection, place, FakeEncoder, tmp_path / "w", options=OPTIONS)
+
+    assert go().indexed == 4
+    assert_equal(collection, local)
+    assert index_corpus(read_corpus(docs), encoder, collection).unchanged == 4, "either engine goes on with the other's"
+
+    # One page less: what is left is made anew, for the file has changed, and the last page leaves.
+    (docs / "r.pdf").write_bytes(make_pdf(["one", "two"]))
+    report = go()
+    assert (report.indexed, report.unchanged, report.removed) == (2, 1, 1)
+    monkeypatch.setattr("mmseek.index.corpus.pdf._drawn", None)  # no page is drawn again
+    (docs / "a.txt").write_text("other words")
+    report = go()
+    assert (report.indexed, report.unchanged, report.failed) == (1, 2, ())
+    local.close()
     collection.close()
 
 

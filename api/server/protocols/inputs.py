@@ -1,4 +1,4 @@
-"""From other systems' inputs to ours: strings, objects and lists of parts, pictures sent along and never fetched."""
+"""From other systems' inputs to ours: strings, objects and lists of parts, pictures sent along or named by URLs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mmseek._addresses import AddressRules, picture_at
 from mmseek._types import Content, EncodeRequest, Image, Part, Role, Text
 from mmseek.api.server.limits import ServerLimits
 from mmseek.errors import EncodeError, InputError, ItemError, MmseekError, UrlRefused
+from mmseek.fetching import is_url
 from mmseek.jsonl import check_text
 
 _QUERY_WORDS: Final = frozenset({"query", "search_query", "retrieval.query", "s2p_query", "s2s_query"})
 _DOCUMENT_WORDS: Final = frozenset({"document", "passage", "search_document", "retrieval.passage", "image"})
 # Names of tasks that have no sides: both are encoded as documents are.
 _SIDELESS: Final = frozenset({"classification", "clustering", "text-matching", "separation", "code"})
-_URLS: Final = ("http://", "https://")
 _PICTURE_PARTS: Final = ("image_url", "image_base64", "image", "input_image")
 
 TOKENS_REFUSED: Final = (
@@ -175,11 +175,13 @@ def _part(part: object, limits: ServerLimits) -> Part:
 
 
 def _picture(address: object, limits: ServerLimits) -> Image:
-    """A picture that is sent along: a data: URI, or bare base64."""
+    """A picture that is sent along, a data: URI or bare base64; or where the server fetches them, its URL."""
     if not isinstance(address, str):
         raise ItemError("a picture must be a string: a data: URI or base64")
-    if address[:8].lower().startswith(_URLS):
-        raise UrlRefused("pictures are not fetched from URLs here: send the picture as a data: URI")
+    if is_url(address):
+        if limits.fetcher is None:
+            raise UrlRefused("pictures are not fetched from URLs here: send the picture as a data: URI")
+        return Image(url=address)
     if address[:5].lower() == "data:":
         return picture_at(address, "a picture", AddressRules(None, False, limits.media.max_bytes))
     if len(address) // 4 * 3 > limits.media.max_bytes + 2:

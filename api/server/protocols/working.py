@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from mmseek._types import Content, EncodeRequest, Pair
 from mmseek.api.server.batching.facades import content_cost, first_error
 from mmseek.api.server.errors import NotOffered, UnknownModel
 from mmseek.api.server.protocols.inputs import placed
+from mmseek.api.server.protocols.urls import fetched
 from mmseek.api.server.service import Service
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ async def embed(service: Service, requests: Sequence[EncodeRequest], what: str =
     """
     assert service.encoder is not None
     assert service.encoder_queue is not None
+    contents = await _with_pictures(service, [request.content for request in requests], what)
+    requests = [replace(request, content=content) for request, content in zip(requests, contents, strict=True)]
     outcomes = await service.encoder_queue.outcomes(requests)
     wrong = first_error(outcomes)
     if wrong is not None:
@@ -97,11 +100,31 @@ async def embed(service: Service, requests: Sequence[EncodeRequest], what: str =
 async def score(service: Service, pairs: Sequence[Pair], what: str = "documents") -> list[float]:
     """Score pairs through the queue; errors as in `embed`."""
     assert service.reranker_queue is not None
+    queries = await _with_pictures(service, [pair.query for pair in pairs], "query")
+    documents = await _with_pictures(service, [pair.document for pair in pairs], what)
+    pairs = [
+        replace(pair, query=query, document=document)
+        for pair, query, document in zip(pairs, queries, documents, strict=True)
+    ]
     (outcomes,) = await service.reranker_queue.outcomes([tuple(pairs)])
     wrong = first_error(outcomes)
     if wrong is not None:
         raise placed(wrong[1], f"{what}[{wrong[0]}]") from wrong[1]
     return [float(outcome.score) for outcome in outcomes if outcome.score is not None]
+
+
+async def _with_pictures(service: Service, contents: Sequence[Content], what: str) -> list[Content]:
+    """The contents, their pictures fetched if any are URLs.
+
+    Raises:
+        MmseekError: of the first that cannot be had, named by its place.
+    """
+    found: list[Content] = []
+    for place, content in enumerate(await fetched(contents, service.limits)):
+        if not isinstance(content, Content):
+            raise placed(content, f"{what}[{place}]") from content
+        found.append(content)
+    return found
 
 
 def pair_tokens(query: Content, documents: Sequence[Content]) -> int:

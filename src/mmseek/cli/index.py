@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmseek.cli.captioning import (
+    CaptionCallsOption,
+    CaptionKeyOption,
+    CaptionModelOption,
+    CaptionOption,
+    CaptionPromptOption,
+    captioner_of,
+)
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.indexing import ray_workers, run_indexing
 from mmseek.cli.opening import open_for_indexing
@@ -23,6 +29,17 @@ from mmseek.cli.options import (
     writable_file,
 )
 from mmseek.cli.output import Output, count, one_line, say, verb_output
+from mmseek.cli.reading import (
+    FiguresOption,
+    HostsOption,
+    Ocr,
+    OcrOption,
+    PassagesOption,
+    Reading,
+    SegmentsOption,
+    TablesOption,
+    UrlsOption,
+)
 from mmseek.cli.reports import failure_document, settle_report, show_failures
 from mmseek.cli.tune import Kind, RecallOption, build_index
 from mmseek.errors import InputError
@@ -30,8 +47,6 @@ from mmseek.errors import InputError
 if TYPE_CHECKING:
     from mmseek.pipeline import IndexReport
     from mmseek.protocols import CollectionInfo
-
-_SECONDS_TO_COUNT = 2.0
 
 
 class Engine(StrEnum):
@@ -46,7 +61,7 @@ def index(
         list[str],
         typer.Argument(
             metavar="SRC",
-            help="Folders and files: pictures, text, HTML, PDF, Office, EPUB, tables, archives, .jsonl.",
+            help="Folders, files and URLs: pictures, text, HTML, PDF, Office, EPUB, tables, archives, .jsonl.",
             show_default=False,
         ),
     ],
@@ -101,9 +116,18 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="Also take out documents that are not in SRC any more, removed files, say.")
     ] = False,
-    passage_chars: Annotated[
-        int, typer.Option("--passage-chars", metavar="N", min=0, help="Cut longer texts into passages; 0 never does.")
-    ] = 2000,
+    passage_chars: PassagesOption = 2000,
+    ocr: OcrOption = Ocr.never,
+    pdf_figures: FiguresOption = False,
+    pdf_tables: TablesOption = False,
+    allow_urls: UrlsOption = False,
+    url_host: HostsOption = None,
+    video_segments: SegmentsOption = 0.0,
+    caption: CaptionOption = None,
+    caption_model: CaptionModelOption = None,
+    caption_key_file: CaptionKeyOption = None,
+    caption_prompt: CaptionPromptOption = None,
+    caption_calls: CaptionCallsOption = 1000,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -128,8 +152,6 @@ def index(
     mmseek index ~/Pictures notes/ items.jsonl --collection my.index
     """
     with verb_output(as_json) as out:
-        from mmseek.index.corpus import read_corpus
-
         place = collection_path(collection)
         if report is not None:
             writable_file(report, "--report")
@@ -143,11 +165,19 @@ def index(
             workers = ray_workers(
                 place, device, partitions=partitions, actors=ray_actors, writers=ray_writers, address=ray_address
             )
-        entries = read_corpus(sources, passage_chars=passage_chars)
+        reading = Reading(
+            sources, passage_chars, ocr, pdf_figures, pdf_tables, allow_urls, tuple(url_host or ()), video_segments
+        )
+        entries = reading.entries()
+        captioner = captioner_of(caption, caption_model, caption_key_file, caption_prompt, caption_calls)
+        if captioner is not None:
+            from mmseek.pipeline.captioning import captioned
+
+            entries = captioned(entries, captioner)
         # The workers have the accelerators; here the encoder only says who it is.
         own = device if workers is None or ann is not None else "cpu"
         with open_for_indexing(place, encoder, device=own, token_pooling=token_pooling) as (model, opened):
-            total = _count(sources, passage_chars)
+            total = reading.count() if captioner is None else None
             done = run_indexing(
                 entries, model, opened, total=total, batch_size=batch_size, prune=prune, workers=workers
             )
@@ -156,19 +186,6 @@ def index(
         _tell(out, done, info, place, report)
         if done.failed:
             raise typer.Exit(EXIT_PARTIAL)
-
-
-def _count(sources: Sequence[str], passage_chars: int) -> int | None:
-    """How many items there are, for the time left; None if counting takes longer than it is worth."""
-    from mmseek.index.corpus import Ended, Skipped, read_corpus
-
-    ends = time.monotonic() + _SECONDS_TO_COUNT
-    total = 0
-    for entry in read_corpus(sources, passage_chars=passage_chars):
-        total += not isinstance(entry, Skipped | Ended)
-        if time.monotonic() > ends:
-            return None
-    return total
 
 
 def _tell(out: Output, done: IndexReport, info: CollectionInfo, place: Path | str, asked: Path | None) -> None:

@@ -62,6 +62,17 @@ def serve(
         str | None,
         typer.Option("--otlp-endpoint", metavar="URL", help="Send traces of requests there, by OTLP over HTTP."),
     ] = None,
+    allow_urls: Annotated[
+        bool, typer.Option("--allow-urls", help="Fetch pictures that requests name by URL, of public hosts alone.")
+    ] = False,
+    url_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--url-host",
+            metavar="HOST",
+            help="With --allow-urls: from this host only, or from all below .HOST; may be given again.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; the environment and flags win.")
     ] = None,
@@ -118,6 +129,8 @@ def serve(
             "llm_model": llm_model,
             "llm_api_key_file": llm_api_key_file,
             "otlp_endpoint": otlp_endpoint,
+            "allow_urls": allow_urls or None,
+            "url_hosts": tuple(url_host) if url_host else None,
         }
         asked = serve_settings(config, flags)
         if print_config:

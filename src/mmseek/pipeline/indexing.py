@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from mmseek.errors import InputError, ItemError, MmseekError, StorageError
 from mmseek.index.corpus import Deferred, Ended, Entry, Skipped
 from mmseek.media import MediaLimits
 from mmseek.pipeline.encoders import AnyEncoder, check_encoder, outcomes
-from mmseek.pipeline.jobs import Ids, Job, bare, failure, loaded, store, unchanged_ids
+from mmseek.pipeline.jobs import Ids, Job, all_loaded, bare, failure, store, unchanged_ids
 from mmseek.pipeline.pruning import drop_outdated, drop_unseen, why_not_prune
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 from mmseek.protocols import Collection
@@ -158,17 +158,14 @@ class _Run:
                 if job.document.id in unchanged:
                     self._unchanged += 1
                     self._tell()
-                elif (document := self._loaded(job)) is not None:
-                    self._waiting.append(Job(document, job.digest))
-                    yield EncodeRequest(document.content)
-
-    def _loaded(self, job: Job) -> Document | None:
-        """The document of a job; None if it was deferred and cannot be made, which is told."""
-        try:
-            return loaded(job.document)
-        except MmseekError as error:
-            self._failed.append(failure(job.document, error))
-            return None
+            changed = (job for job in chunk if job.document.id not in unchanged)
+            with closing(all_loaded(changed)) as documents_of_jobs:
+                for job, document in documents_of_jobs:
+                    if isinstance(document, MmseekError):
+                        self._failed.append(failure(job.document, document))
+                    else:
+                        self._waiting.append(Job(document, job.digest))
+                        yield EncodeRequest(document.content)
 
     def _remove(self) -> None:
         """Take out what the files no longer have."""

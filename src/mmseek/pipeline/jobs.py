@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
     from mmseek.protocols import Collection
 
-__all__ = ["Ids", "Job", "bare", "failure", "loaded", "picture_paths", "store", "unchanged_ids"]
+__all__ = ["Ids", "Job", "all_loaded", "bare", "failure", "loaded", "picture_paths", "store", "unchanged_ids"]
+
+_AT_ONCE = 8  # documents that wait for somebody else
+_AHEAD = 16  # documents that are looked at for such
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,29 @@ def loaded(document: Document | Deferred) -> Document:
         return document
     made = document.load()
     return Located(made.id, made.content, made.metadata, made.parent_id, document.source, document.line)
+
+
+def all_loaded(jobs: Iterable[Job]) -> Generator[tuple[Job, Document | MmseekError], None, None]:
+    """Jobs with their documents, or what is wrong with them, in the same order; those that wait are made ahead."""
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="load")  # without a thread until one is needed
+    waiting: deque[tuple[Job, Future[Document] | None]] = deque()
+    try:
+        for job in jobs:
+            early = isinstance(job.document, Deferred) and job.document.waits
+            waiting.append((job, pool.submit(loaded, job.document) if early else None))
+            if len(waiting) > _AHEAD:
+                yield _outcome(*waiting.popleft())
+        while waiting:
+            yield _outcome(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(job: Job, future: Future[Document] | None) -> tuple[Job, Document | MmseekError]:
+    try:
+        return job, loaded(job.document) if future is None else future.result()
+    except MmseekError as error:
+        return job, error
 
 
 def unchanged_ids(jobs: Sequence[Job], collection: Collection) -> set[str]:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from mmseek.errors import ItemError
     from mmseek.protocols import Collection
 
-__all__ = ["drop_outdated", "drop_unseen", "why_not_prune"]
+__all__ = ["CAPTION", "drop_outdated", "drop_unseen", "why_not_prune"]
 
 _AT_ONCE: Final = 256
+CAPTION: Final = "#caption"  # what the id of a picture's caption ends with
 _GAP: Final = 16  # that many slides in a row may have been empty where an earlier version went on
 
 
@@ -47,8 +48,33 @@ def drop_outdated(collection: Collection, ended: Sequence[Ended], seen: Callable
             for file in going_on:
                 waiting |= dict.fromkeys(_numbered(file, probed[file]), file)
                 probed[file] += _GAP
+        stale += _parts_after(collection, seen, _pages(chunk))
+        stale += _parts_after(collection, seen, ((name, 0) for name in list(stale)))
+        stale += collection.digests([f"{name}{CAPTION}" for name in stale])
         dropped += collection.delete(stale) if stale else 0
     return dropped
+
+
+def _pages(ended: Iterable[Ended]) -> Iterator[tuple[str, int]]:
+    """The pages that may have parts, and how many they have."""
+    for file in ended:
+        if file.parts is not None:
+            parts = dict(file.parts)
+            yield from ((f"{file.id}#{page}", parts.get(page, 0)) for page in range(1, file.children + 1))
+
+
+def _parts_after(collection: Collection, seen: Callable[[str], bool], wanted: Iterable[tuple[str, int]]) -> list[str]:
+    """Ids of parts that a document (its id, how many it has) does not have any more."""
+    stale: list[str] = []
+    source = iter(wanted)
+    while chunk := dict(islice(source, _AT_ONCE)):
+        while chunk:
+            names = {f"{whole}#{after + step}": whole for whole, after in chunk.items() for step in (1, 2)}
+            found = collection.get([name for name in collection.digests(list(names)) if not seen(name)])
+            owned = [name for name, held in found.items() if held.parent_id == names[name]]
+            stale += sorted(owned)
+            chunk = {whole: chunk[whole] + 2 for whole in dict.fromkeys(names[name] for name in owned)}
+    return stale
 
 
 def _first(ended: Ended) -> Iterator[str]:

@@ -69,7 +69,7 @@ def test_the_pages_of_a_pdf(tree: Tree, make_pdf: Callable[..., bytes]) -> None:
     assert second.parent_id == "a/report.pdf"
     assert second.metadata == {"path": "a/report.pdf", "title": "report", "page": 2, "pages": 3}
     assert open_image(second.content.images[0]).size == (400, 400)
-    assert entries[-1] == Ended("a/report.pdf", 3)
+    assert entries[-1] == Ended("a/report.pdf", 3, parts=())
 
 
 def test_the_digest_of_a_page_changes_with_the_file(tree: Tree, make_pdf: Callable[..., bytes]) -> None:

@@ -189,3 +189,16 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 @pytest.mark.parametrize("piece", ["[", "![", "> ", "*a ", "<b>", "`", "- ", "&", "(", "|"])
 def test_hostile_repetition_ends(piece: str) -> None:
     parse(piece * 5000)
+
+
+def test_what_is_nested_too_deeply_is_not_lost(tree: Callable[..., Path]) -> None:
+    lists = "\n".join("  " * depth + f"- level {depth}" for depth in range(30))
+    folder = tree(
+        {"a.md": "> " * 40 + "quoted", "b.md": lists, "c.md": "> " * 5000 + "deep", "d.md": "- " * 5000 + "deep"}
+    )
+
+    found = {entry.id: entry.content.text for entry in read_corpus(folder) if isinstance(entry, Located)}
+
+    assert found["a.md"] == "quoted"
+    assert [f"level {depth}" in found["b.md"].split("\n") for depth in range(30)] == [True] * 30
+    assert found["c.md"] == found["d.md"] == "deep"

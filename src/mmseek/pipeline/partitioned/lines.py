@@ -11,11 +11,13 @@ from mmseek._types import Content, Document, Image, Part, Text
 from mmseek.errors import ItemError
 from mmseek.index.corpus import Located
 
-__all__ = ["from_line", "to_line"]
+__all__ = ["digest_in", "from_line", "to_line"]
 
 
-def to_line(document: Document) -> bytes:
+def to_line(document: Document, digest: str | None = None) -> bytes:
     """JSON twice, ASCII only. What stands behind the tab is equal for equal documents, wherever they were read.
+
+    A document that brought its own digest, as the pages of a PDF do, keeps it before the tab.
 
     Raises:
         ItemError: its metadata is no JSON.
@@ -34,12 +36,18 @@ def to_line(document: Document) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         raise ItemError("metadata cannot be written as JSON: use strings, finite numbers, lists and objects") from error
     place = [document.source, document.line] if isinstance(document, Located) else None
-    return f"{json.dumps(place)}\t{text}".encode("ascii")
+    return f"{json.dumps([place, digest])}\t{text}".encode("ascii")
+
+
+def digest_in(line: bytes) -> str | None:
+    """The digest that the document of a line brought."""
+    found = json.loads(line.partition(b"\t")[0])[1]
+    return None if found is None else str(found)
 
 
 def from_line(line: bytes) -> Document:
     """The document of a line; a `Located` one if it knew its place."""
-    place, row = map(json.loads, line.split(b"\t"))
+    (place, _), row = map(json.loads, line.split(b"\t"))
     fields = (row["id"], Content(tuple(map(_from_json, row["content"]))), row["metadata"], row["parent_id"])
     return Document(*fields) if place is None else Located(*fields, *place)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmseek._types import Document
+from mmseek._types import Content, Document
 from mmseek.errors import ItemError, MmseekError
-from mmseek.index.corpus import Ended, Skipped
+from mmseek.index.corpus import Deferred, Ended, Skipped
 from mmseek.index.durable import storage_errors
 from mmseek.pipeline.jobs import Ids, bare, failure, loaded, picture_paths
 from mmseek.pipeline.partitioned.lines import from_line, to_line
@@ -49,11 +49,15 @@ class Plan:
         partitions: those that have documents, by number.
         failed: items that could not be read, each with its place in the order of the corpus.
         skipped: files that are no documents.
+        ended: files that were read to their end.
+        ids: of all documents.
     """
 
     partitions: tuple[Partition, ...]
     failed: tuple[tuple[int, ItemError], ...]
     skipped: tuple[Skipped, ...]
+    ended: tuple[Ended, ...]
+    ids: Ids
 
 
 def partition_of(identifier: str, partitions: int) -> int:
@@ -63,28 +67,52 @@ def partition_of(identifier: str, partitions: int) -> int:
 
 
 def make_plan(
-    entries: Iterable[Entry], folder: Path, partitions: int, *, on_entry: Callable[[], None] = lambda: None
+    entries: Iterable[Entry],
+    folder: Path,
+    partitions: int,
+    *,
+    is_held: Callable[[str, str], bool] = lambda _name, _digest: False,
+    on_entry: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Write the partitions of a corpus into a folder, in memory of the ids and at most 64 MiB.
+
+    Args:
+        entries: the corpus.
+        folder: there is one, and it is empty.
+        partitions: how many.
+        is_held: whether the collection holds the document of an id with this digest. Then a document that is made when
+            it is needed, the page of a PDF, is not made, and stands in the plan without content.
+        on_entry: called for each.
 
     Raises:
         StorageError: the disk is full or read-only.
     """
     writer = _Writer(folder, partitions)
-    ids, failed, skipped = Ids(), list[tuple[int, ItemError]](), list[Skipped]()
+    ids, failed, skipped, ended = Ids(), list[tuple[int, ItemError]](), list[Skipped](), list[Ended]()
     for order, entry in enumerate(entries):
         on_entry()
         if isinstance(entry, Skipped):
             skipped.append(entry)
         elif isinstance(entry, ItemError):
             failed.append((order, bare(entry)))
-        elif not isinstance(entry, Ended):
+        elif isinstance(entry, Ended):
+            ended.append(entry)
+        else:
             try:
                 ids.check(entry)
-                writer.add(order, loaded(entry))
+                _add(writer, order, entry, is_held)
             except MmseekError as error:
                 failed.append((order, failure(entry, error)))
-    return Plan(writer.finish(), tuple(failed), tuple(skipped))
+    return Plan(writer.finish(), tuple(failed), tuple(skipped), tuple(ended), ids)
+
+
+def _add(writer: _Writer, order: int, entry: Document | Deferred, is_held: Callable[[str, str], bool]) -> None:
+    if isinstance(entry, Document):
+        writer.add(order, entry)
+    elif is_held(entry.id, entry.digest):
+        writer.add(order, Document(entry.id, Content(())), entry.digest)
+    else:
+        writer.add(order, loaded(entry), entry.digest)
 
 
 def read_partition(folder: Path, number: int) -> Iterator[tuple[int, bytes, Document]]:
@@ -123,12 +151,16 @@ class _Writer:
         self._most = min(_BUFFER, _BUFFERS // partitions)
         self._open: dict[int, _Open] = {}
 
-    def add(self, order: int, document: Document) -> None:
-        line = to_line(document)
+    def add(self, order: int, document: Document, digest: str | None = None) -> None:
+        """Add a document; what it is is told by its digest alone if it brought one."""
+        line = to_line(document, digest)
         number = partition_of(document.id, self._count)
         found = self._open.setdefault(number, _Open())
         found.items += 1
-        found.state.update(line.partition(b"\t")[2] + b"\n" + _stamps(document))
+        if digest is None:
+            found.state.update(line.partition(b"\t")[2] + b"\n" + _stamps(document))
+        else:
+            found.state.update(f"{document.id!r} {digest}\n".encode("utf-8", "surrogatepass"))
         found.waiting += b"%d\t%s\n" % (order, line)
         if len(found.waiting) >= self._most:
             self._flush(number, found)

@@ -23,6 +23,7 @@ from mmseek.pipeline.partitioned.lines import from_line
 from mmseek.pipeline.partitioned.plan import Partition, Plan, make_plan, read_partition
 from mmseek.pipeline.partitioned.rows import Row, Status, read_rows
 from mmseek.pipeline.partitioned.stages import EncodeActor, Stage, WriteActor, read_partitions, store_rows
+from mmseek.pipeline.pruning import drop_outdated
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 
 if TYPE_CHECKING:
@@ -179,14 +180,16 @@ class _Run:
         self._total = total
         self._on_progress = on_progress
         self._began = self._told = time.monotonic()
-        self._indexed = self._unchanged = 0
+        self._indexed = self._unchanged = self._removed = 0
         self._failed: list[tuple[int, ItemError]] = []
         self._skipped: tuple[Skipped, ...] = ()
         self._open: dict[int, _Open] = {}
         self._waiting: list[Row] = []
 
     def go(self, documents: Iterable[Entry], ledger: Ledger) -> None:
-        plan: Plan = make_plan(documents, self._stage.folder, self._options.partitions, on_entry=self._tell)
+        plan: Plan = make_plan(
+            documents, self._stage.folder, self._options.partitions, is_held=self._is_held, on_entry=self._tell
+        )
         self._failed += plan.failed
         self._skipped = plan.skipped
         self._open = {part.number: _Open(part, bytearray(part.items), part.items) for part in plan.partitions}
@@ -196,7 +199,11 @@ class _Run:
             size = self._options.object_store_bytes
             with cluster(self._options.address, cpus=actors + 2, object_store_bytes=size) as ray:
                 self._work(ray, ledger)
+        self._removed = drop_outdated(self._collection, plan.ended, plan.ids.__contains__)
         self._tell(last=True)
+
+    def _is_held(self, name: str, digest: str) -> bool:
+        return self._collection.digests([name]).get(name) == digest
 
     def _pass_finished(self, ledger: Ledger) -> None:
         """Take out the partitions that an earlier run finished, if the collection still holds them so."""
@@ -224,6 +231,7 @@ class _Run:
             failed=tuple(error for _, error in sorted(self._failed, key=lambda failed: failed[0])),
             skipped=self._skipped,
             seconds=time.monotonic() - self._began,
+            removed=self._removed,
         )
 
     def _work(self, ray: Any, ledger: Ledger) -> None:

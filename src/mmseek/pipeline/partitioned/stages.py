@@ -13,12 +13,12 @@ import numpy as np
 
 from mmseek._types import EncodeRequest
 from mmseek.digest import digest
-from mmseek.errors import EncodeError, MmseekError, ModelError
+from mmseek.errors import EncodeError, ItemError, MmseekError, ModelError
 from mmseek.index import open_collection
 from mmseek.media import MediaLimits
 from mmseek.pipeline.jobs import Job, failure, store, unchanged_ids
 from mmseek.pipeline.partitioned.ledger import mark
-from mmseek.pipeline.partitioned.lines import from_line
+from mmseek.pipeline.partitioned.lines import digest_in, from_line
 from mmseek.pipeline.partitioned.plan import read_partition
 from mmseek.pipeline.partitioned.rows import Row, Status, problem, read_rows, table
 
@@ -75,7 +75,9 @@ def _read(number: int, stage: Stage, collection: Collection) -> Iterator[Row]:
         for position, (order, line, document) in chunk:
             row = Row(number, position, order, Status.CHANGED, line)
             try:
-                found = digest(document.content, document.metadata, document.parent_id, limits=stage.limits)
+                found = digest_in(line) or digest(
+                    document.content, document.metadata, document.parent_id, limits=stage.limits
+                )
             except MmseekError as error:
                 rows.append(_failed(row, document, error))
             else:
@@ -83,8 +85,13 @@ def _read(number: int, stage: Stage, collection: Collection) -> Iterator[Row]:
                 rows.append(replace(row, digest=found, mark=mark(document.id, found)))
         unchanged = unchanged_ids(jobs, collection)
         for (_, (_, _, document)), row in zip(chunk, rows, strict=True):
-            same = row.status == Status.CHANGED and document.id in unchanged
-            yield replace(row, status=Status.UNCHANGED, line=b"") if same else row
+            if row.status == Status.CHANGED and document.id in unchanged:
+                yield replace(row, status=Status.UNCHANGED, line=b"")
+            elif row.status == Status.CHANGED and document.content.is_empty:
+                # It was held when the plan was made, and so not drawn.
+                yield _failed(row, document, ItemError("was changed by somebody else during the run: run it again"))
+            else:
+                yield row
 
 
 def _failed(row: Row, document: Document, error: MmseekError) -> Row:

@@ -24,11 +24,13 @@ from mmseek.embed.base import EngineEncoder
 from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.st_files import load_model, model_files
+from mmseek.embed.st_openvino import run_by_openvino
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_folder
-from mmseek.models.device import pick_device
+from mmseek.models.device import pick_backend, pick_device
+from mmseek.models.openvino import check_openvino
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
@@ -224,17 +226,24 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     Raises:
         SpecError: the spec names no model.
         ModelError: the model is missing, not whole, not in safetensors, or needs code of its own.
+        MissingExtra: OpenVINO is asked for and not installed.
     """
     chosen = pick_device(device)
+    by_openvino = pick_backend() == "openvino"
+    if by_openvino:
+        check_openvino(chosen)
     whole, adapter = split_adapter(spec)
     folder = find_folder(whole)
     files = model_files(folder, whole)
     model = load_model(folder, whole, device=chosen, adapter=adapter)
+    fingerprint = adapted_fingerprint(files_sha256(files, recipe=f"st {RECIPE_VERSION}"), adapter)
+    if by_openvino:
+        run_by_openvino(model, fingerprint=fingerprint, lanes=1)
     window = options.window if set(model.modalities) <= {_TEXT} else min(options.window, _WINDOW)
     return StEncoder(
         model,
         spec=absolute(spec),
-        fingerprint=adapted_fingerprint(files_sha256(files, recipe=f"st {RECIPE_VERSION}"), adapter),
+        fingerprint=fingerprint,
         limits=limits,
         options=replace(options, window=window, lanes=1),
         budgets=_CPU_BUDGETS if chosen == "cpu" else _GPU_BUDGETS,

@@ -183,6 +183,7 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "e5-v": _no_parts,
     "mme5": _no_parts,
     "jina-v4": _no_parts,
+    "jina-v4-multi": _no_parts,
     "notellm2": _no_parts,
     "colqwen2": _no_parts,
     "colpali": _no_parts,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_ENCODER",
+    "fewer_tokens",
     "load",
     "load_scorer",
     "load_tokens",
@@ -41,6 +42,19 @@ def load(spec: str, device: str | None, **options: Any) -> Encoder:
         from mmseek.embed import load_encoder
 
         return load_encoder(spec, device=device, **options)
+
+
+def fewer_tokens(spec: str, amount: str | None) -> str:
+    """The spec of an encoder that reads a share or a number of the visual tokens; as it is where none is given.
+
+    Raises:
+        SpecError: the amount cannot be read, or is given twice.
+    """
+    if amount is None:
+        return spec
+    from mmseek.models.spec import with_visual_tokens
+
+    return with_visual_tokens(spec, amount)
 
 
 def multi_vector(spec: str) -> bool:

@@ -1,8 +1,8 @@
 """Pictures of a sentence-transformers model prepared one by one, ahead of the model, where that gives the same numbers.
 
-`SentenceTransformer.encode` prepares a batch and then runs the model on it, so one waits for the other. A processor that
-looks at each picture by itself can be run in the engine's threads. Whether it does is found out by trying, with pictures
-of two sizes: prepared one by one and put together, they must be what they are when prepared together, bit for bit.
+`SentenceTransformer.encode` prepares a batch and then runs the model on it, so one waits for the other. A processor
+that looks at each picture by itself can be run in the engine's threads. Whether it does is found out by trying, with
+pictures of two sizes: prepared one by one and put together, they must be what they are together, bit for bit.
 """
 
 from __future__ import annotations

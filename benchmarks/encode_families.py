@@ -82,12 +82,12 @@ def make_qwen(folder: Path, **text_config: int) -> Path:
     return folder
 
 
-def make_items(count: int) -> list[Content]:
-    """In turn: a text of 5 to 400 letters, a picture, both."""
+def make_items(count: int, longest: int = 400) -> list[Content]:
+    """In turn: a text of 5 letters up to the longest, a picture, both."""
     random = np.random.default_rng(0)
     items = []
     for number in range(count):
-        words = "".join(random.choice(list("abcdefgh "), random.integers(5, 400)))
+        words = "".join(random.choice(list("abcdefgh "), random.integers(5, longest)))
         width, height = (int(side) for side in random.integers(120, 420, 2))
         noise = random.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
         picture = Image.from_pil(PIL.Image.fromarray(noise).resize((width, height)))
@@ -229,6 +229,7 @@ def prepared(scratch: Path, items: list[Content]) -> Iterator[tuple[str, list[Co
     yield "st", texts, partial(plain_st, peer=peer), load_encoder(f"st:{small}", device="cpu")
     mini = load_encoder("mini", device="cpu")
     yield "mini", items, partial(by_own_steps, encoder=mini), mini
+    items = make_items(len(items), longest=100)  # the tiny models take a few hundred letters
     for family, make in tiny(Places(scratch)):
         load: Any = load_multi_vector_encoder if FAMILIES[family].multi_vector else load_encoder
         encoder = load(f"{family}:{make()}", device="cpu")

@@ -119,7 +119,8 @@ def plain_qwen(items: list[Content], family: str, encoder: Any, model: Any, toke
 
 
 def ours(items: list[Content], encoder: Any) -> list[np.ndarray]:
-    answers = list(encoder.stream(EncodeRequest(item) for item in items))
+    stream = getattr(encoder, "stream", None) or encoder.stream_tokens
+    answers = list(stream(EncodeRequest(item) for item in items))
     return [np.atleast_2d(answer.vector) for answer in answers]
 
 

@@ -71,6 +71,7 @@ _ROWS = (
         needs="a folder or hub id of a UniIR CLIP-SF with safetensors weights; docs/encoders.md converts the published",
         takes_instruction=True,
         loader="mmseek.embed.uniir_clip:load",
+        backends=("torch", "openvino"),
     ),
     Family(
         name="vlm2vec",
@@ -244,6 +245,7 @@ _ROWS = (
         needs="a folder or hub id of a BGE-VL checkpoint (base, large or MLLM) with safetensors weights",
         takes_instruction=True,
         loader="mmseek.embed.bge_vl:load",
+        backends=("torch", "openvino"),
         visual_tokens=True,
     ),
 )

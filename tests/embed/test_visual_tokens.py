@@ -251,6 +251,8 @@ def test_is_part_of_the_spec(tmp_path: Path) -> None:
     for wrong in ("", "0", "1.5", "-1", "half", "0.5:best", "nan"):
         with pytest.raises(SpecError, match="write the share to keep"):
             parse_spec(f"gme:a?visual-tokens={wrong}", ["gme"])
+    with pytest.raises(SpecError, match="mini has no visual tokens to leave out"):
+        with_visual_tokens("mini", "0.5")
     with pytest.raises(SpecError, match="given twice"):
         with_visual_tokens("gme:a?visual-tokens=8", "0.5")
 

@@ -91,10 +91,15 @@ def with_visual_tokens(text: str, amount: str | None) -> str:
     """A spec with a share or number of visual tokens; as it is where there is none.
 
     Raises:
-        SpecError: the amount cannot be read, or the spec has one already.
+        SpecError: the amount cannot be read, the spec has one already, or names no model.
     """
     if amount is None:
         return text
+    if ":" not in text:
+        raise SpecError(
+            f"{text} has no visual tokens to leave out: name a model that sees pictures as tokens, such as "
+            "qwen3-vl:FOLDER, or give no amount"
+        )
     if _VISUAL in text:
         raise SpecError(f"the visual tokens are given twice, in {text!r} and as {amount!r}: leave one out")
     kept = parse_visual_tokens(amount)

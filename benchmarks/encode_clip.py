@@ -1,6 +1,6 @@
 """How fast `clip:` encodes pictures from paths, beside sentence-transformers and a plain loop over transformers.
 
-    python benchmarks/encode_clip.py [--slice 64] [--rounds 5] [--sizes mixed|equal]
+    python benchmarks/encode_clip.py [--slice 64] [--rounds 5] [--sizes mixed|equal] [--openvino]
 
 The model has the shape of CLIP ViT-B/32 and random weights. The pictures are JPEG made here, of mixed sizes (200 to
 2000 pixels a side) or all of 640 x 480. Each round takes a slice of them and times three paths over the same files, in
@@ -8,7 +8,8 @@ turn:
 
 - `plain by 32`: open with PIL, transformers' Pillow image processor, `get_image_features` on 32 pictures at once;
 - `sentence-transformers`: `SentenceTransformer.encode` of the paths, 32 at once, with its own image processor;
-- `clip`: `ClipEncoder.stream`.
+- `clip`: `ClipEncoder.stream`;
+- `clip openvino`, with `--openvino`: the same with `--backend openvino`, float32.
 
 Read the ratios as in `encode_text.py`. `min_cosine` compares `clip` with `plain by 32`. The last line of stdout is one
 line of JSON; the table goes to stderr.
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=64, help="pictures a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", choices=("mixed", "equal"), default="mixed")
+    parser.add_argument("--openvino", action="store_true", help="also with the backend openvino")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,25 +88,29 @@ def main() -> None:
         paths = make_pictures(Path(scratch), options.slice * options.rounds + 8, options.sizes)
         processor = CLIPImageProcessorPil.from_pretrained(folder)
         peer = SentenceTransformer(modules=[Transformer(str(folder))], device="cpu")
-        clip = load_encoder(f"clip:{folder}", device="cpu")
+        ours = {"clip": load_encoder(f"clip:{folder}", device="cpu", backend="torch")}
+        if options.openvino:
+            ours["clip openvino"] = load_encoder(f"clip:{folder}", device="cpu", backend="openvino")
 
-        def stream(chunk: list[Path]) -> np.ndarray:
+        def stream(chunk: list[Path], path: str = "clip") -> np.ndarray:
             requests = (EncodeRequest(Content.of(path)) for path in chunk)
-            return np.stack([result.vector for result in clip.stream(requests)])
+            return np.stack([result.vector for result in ours[path].stream(requests)])
 
         def by_peer(chunk: list[Path]) -> np.ndarray:
             return peer.encode([str(path) for path in chunk], batch_size=32)
 
         bench = SideBySide("clip")
-        for warm in (partial(plain, model=model, processor=processor), by_peer, stream):
+        warmed = [partial(stream, path=path) for path in ours]
+        for warm in (partial(plain, model=model, processor=processor), by_peer, *warmed):
             warm(paths[-8:])
         least = 1.0
         for number in range(options.rounds):
             chunk = paths[number * options.slice :][: options.slice]
             expected = bench.time("plain by 32", len(chunk), partial(plain, chunk, model, processor))
-            rows = bench.time("clip", len(chunk), partial(stream, chunk))
+            for path in ours:
+                rows = bench.time(path, len(chunk), partial(stream, chunk, path))
+                least = min(least, float((expected * rows).sum(1).min()))
             bench.time("sentence-transformers", len(chunk), partial(by_peer, chunk))
-            least = min(least, float((expected * rows).sum(1).min()))
         bench.report(Console(stderr=True), "clip", sizes=options.sizes, min_cosine=round(least, 6))
 
 

@@ -1,13 +1,14 @@
 """How fast `mini` encodes text, beside `SentenceTransformer.encode` with the same weights.
 
-    python benchmarks/encode_text.py --data ../shared/data/scifact [--slice 256] [--rounds 5]
+    python benchmarks/encode_text.py --data ../shared/data/scifact [--slice 256] [--rounds 5] [--openvino]
 
 Each round takes the next slice of a shuffled corpus and times three paths over the same items, in turn, so that
 whatever else the machine is doing falls on all of them:
 
 - `loop`: `for chunk of 32: model.encode(chunk)`, what a plain indexing loop does;
 - `all`: one call `model.encode(slice)`, which sorts the slice by length itself;
-- `mini`: `MiniEncoder.stream`, tokenising and batching included.
+- `mini`: `MiniEncoder.stream`, tokenising and batching included;
+- `mini openvino`, with `--openvino`: the same with `--backend openvino`, float32.
 
 Read the ratios and not the rates. `wall` is the median over the rounds of the other path's seconds divided by `mini`'s;
 `cpu` is the same of the processor time of all threads, which a busy machine disturbs less, but which also counts those
@@ -37,13 +38,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/scifact"))
     parser.add_argument("--slice", type=int, default=256, help="items a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--openvino", action="store_true", help="also with the backend openvino")
     options = parser.parse_args()
 
     with (options.data / "corpus.jsonl").open(encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for line in file]
     random.Random(0).shuffle(texts)
     model = SentenceTransformer(str(find_text_model()), device="cpu")
-    mini = load_encoder("mini", device="cpu")
+    ours = {"mini": load_encoder("mini", device="cpu", backend="torch")}
+    if options.openvino:
+        ours["mini openvino"] = load_encoder("mini", device="cpu", backend="openvino")
 
     def plain(chunk: list[str]) -> np.ndarray:
         return model.encode(chunk, show_progress_bar=False)
@@ -51,19 +55,22 @@ def main() -> None:
     def loop(chunk: list[str]) -> np.ndarray:
         return np.concatenate([plain(part) for part in chunks(chunk, 32)])
 
-    def stream(chunk: list[str]) -> np.ndarray:
-        return np.stack([result.vector for result in mini.stream(EncodeRequest(Content.of(text)) for text in chunk)])
+    def stream(chunk: list[str], path: str = "mini") -> np.ndarray:
+        requests = (EncodeRequest(Content.of(text)) for text in chunk)
+        return np.stack([result.vector for result in ours[path].stream(requests)])
 
     bench = SideBySide("mini")
     plain(texts[-8:])
-    stream(texts[-8:])
+    for path in ours:
+        stream(texts[-8:], path)
     lowest = 1.0
     for number in range(options.rounds):
         chunk = texts[number * options.slice :][: options.slice]
         looped = bench.time("loop", len(chunk), partial(loop, chunk))
-        rows = bench.time("mini", len(chunk), partial(stream, chunk))
+        for path in ours:
+            rows = bench.time(path, len(chunk), partial(stream, chunk, path))
+            lowest = min(lowest, float((looped * rows).sum(1).min()))
         bench.time("all", len(chunk), partial(plain, chunk))
-        lowest = min(lowest, float((looped * rows).sum(1).min()))
     bench.report(Console(stderr=True), "text", data=options.data.name, min_cosine=round(lowest, 7))
 
 

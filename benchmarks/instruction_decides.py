@@ -38,6 +38,30 @@ def hits(data: Dataset, spec: str) -> dict[str, float]:
     }
 
 
+def trained(
+    folder: Path, *, steps: int, batch: int = 64, rate: float = 1e-3, width: int = 64, copies: int = 12
+) -> tuple[str, Dataset, str]:
+    """Train in a folder: the spec of the trained model, what it is measured on, and the spec of the untrained one."""
+    folder.mkdir(exist_ok=True)
+    triples, test = World(folder / "world", copies=copies).write()
+    start = tiny_qwen_vl(
+        folder / "start", width=width, vision_width=32, layers=2, vision_layers=2, words=WORDS, std=0.05
+    )
+    settings = {
+        "model": {"encoder": f"vlm2vec:{start}"},
+        "data": {"sources": [{"path": str(triples)}]},
+        "batch": {"size": batch},
+        "loss": {"temperature": 0.05},
+        "optimizer": {"rate": rate, "weight_decay": 0.01},
+        "schedule": {"steps": steps, "warmup": 50, "kind": "cosine"},
+        "run": {"output": f"{folder}/run", "device": "cpu", "save_every": 0, "tensorboard": False},
+    }
+    done = Run(from_mapping(TrainConfig, settings)).start(
+        lambda r: None if r.step % 50 else print(r.step, round(r.loss, 3), file=sys.stderr)
+    )
+    return done.spec, load_dataset(test), f"vlm2vec:{start}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=600)
@@ -48,27 +72,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        triples, test = World(Path(folder) / "world", copies=args.copies).write()
-        start = tiny_qwen_vl(
-            Path(folder) / "start", width=args.width, vision_width=32, layers=2, vision_layers=2, words=WORDS, std=0.05
-        )
-        data = load_dataset(test)
-        settings = {
-            "model": {"encoder": f"vlm2vec:{start}"},
-            "data": {"sources": [{"path": str(triples)}]},
-            "batch": {"size": args.batch},
-            "loss": {"temperature": 0.05},
-            "optimizer": {"rate": args.rate, "weight_decay": 0.01},
-            "schedule": {"steps": args.steps, "warmup": 50, "kind": "cosine"},
-            "run": {"output": f"{folder}/run", "device": "cpu", "save_every": 0, "tensorboard": False},
-        }
-        untrained = hits(data, f"vlm2vec:{start}")
-        began = time.monotonic()
-        trained = Run(from_mapping(TrainConfig, settings)).start(
-            lambda r: None if r.step % 50 else print(r.step, round(r.loss, 3), file=sys.stderr)
-        )
-        minutes = round((time.monotonic() - began) / 60, 2)
-        after = hits(data, trained.spec)
+        started = time.monotonic()
+        settings = {"batch": args.batch, "rate": args.rate, "width": args.width, "copies": args.copies}
+        spec, data, start = trained(Path(folder), steps=args.steps, **settings)
+        minutes = round((time.monotonic() - started) / 60, 2)
+        untrained, after = hits(data, start), hits(data, spec)
     found = {"queries": len(data.queries), "steps": args.steps, "minutes": minutes, **after, "untrained": untrained}
     print(json.dumps(found) if args.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
 

@@ -14,12 +14,14 @@ import numpy as np
 from mmseek._types import EncodeRequest, EncoderIdentity
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.batching import Budget
+from mmseek.embed.clip_openvino import openvino_tower
 from mmseek.embed.clip_tower import ClipTower, checkpoint_files
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
 from mmseek.models.checkpoints import files_sha256, find_checkpoint
-from mmseek.models.device import pick_device
+from mmseek.models.device import pick_backend, pick_device
+from mmseek.models.openvino import check_openvino
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
@@ -90,14 +92,20 @@ class ClipTowerEncoder(EngineEncoder):
         Raises:
             SpecError: it names none.
             ModelError: a file is missing, is no safetensors file or is of another model.
+        MissingExtra: OpenVINO is asked for and not installed.
         """
         folder = find_checkpoint(spec)
         chosen = pick_device(device)
         on_cpu = chosen == "cpu"
+        by_openvino = pick_backend() == "openvino"
+        if by_openvino:
+            check_openvino(chosen)
+        fingerprint = files_sha256(checkpoint_files(folder), recipe=cls.recipe)
+        tower = cls.load_tower(folder, device=chosen)
         return cls(
-            cls.load_tower(folder, device=chosen),
+            openvino_tower(tower, fingerprint=fingerprint, lanes=options.workers) if by_openvino else tower,
             spec=absolute(spec),
-            fingerprint=files_sha256(checkpoint_files(folder), recipe=cls.recipe),
+            fingerprint=fingerprint,
             limits=limits,
             options=replace(options, lanes=options.workers if on_cpu else 1),
             budgets=_CPU_BUDGETS if on_cpu else _GPU_BUDGETS,

@@ -118,6 +118,11 @@ class ClipTower:
         """Transformers' `CLIPModel`."""
         return self._model
 
+    @property
+    def colours(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the colours, each (1, 3, 1, 1), for values from 0 to 1."""
+        return self._mean, self._std
+
     @torch.inference_mode()
     def texts(self, texts: Sequence[Sequence[int]]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of tokenised texts."""

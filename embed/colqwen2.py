@@ -18,7 +18,7 @@ from mmseek.embed.biqwen2 import MAX_TOKENS, MODELS, BiQwen2Encoder, pixel_range
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.multi_vector import EngineTokenEncoder
 from mmseek.embed.projection import Projection, load_projection
-from mmseek.embed.qwen_vl import engine_options, load_checkpoint
+from mmseek.embed.qwen_vl import QwenVLEncoder, engine_options, load_checkpoint
 from mmseek.media import MediaLimits
 from mmseek.models.adapters import split_adapter
 from mmseek.models.checkpoints import find_checkpoint
@@ -34,9 +34,9 @@ RECIPE_VERSION: Final = 1
 
 
 class ColQwen2Recipe:
-    """BiQwen2's inputs and states, and the projection of all of them."""
+    """A backbone's inputs and states, BiQwen2's for ColQwen2, and the projection of all of them."""
 
-    def __init__(self, backbone: BiQwen2Encoder, projection: Projection) -> None:
+    def __init__(self, backbone: QwenVLEncoder, projection: Projection) -> None:
         self.backbone = backbone
         self._projection = projection
 

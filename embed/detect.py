@@ -30,7 +30,7 @@ _BACKBONES: Final[Mapping[str, tuple[str, ...]]] = {
     "qwen2_vl": ("vlm2vec", "gme", "biqwen2"),
     "qwen2_5_vl": ("vlm2vec",),
     "qwen3_vl": ("qwen3-vl",),
-    "llava_next": ("mm-embed", "e5-v", "vlm2vec"),
+    "llava_next": ("mm-embed", "e5-v", "vlm2vec", "bge-vl"),
     "mllama": ("mme5",),
     "phi3_v": ("vlm2vec",),
 }

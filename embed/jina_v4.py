@@ -35,14 +35,24 @@ from mmseek.errors import InputError, ModelError, SpecError
 from mmseek.media import MediaLimits
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object
 from mmseek.models.qwen_vl_inputs import PixelRange, grid_positions, resized
-from mmseek.models.spec import Spec, absolute
+from mmseek.models.spec import Spec, absolute, with_visual_tokens
 
 if TYPE_CHECKING:
     import PIL.Image
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_TASK", "PIXELS", "RECIPE_VERSION", "TASKS", "JinaV4Encoder", "load"]
+__all__ = [
+    "DEFAULT_TASK",
+    "PIXELS",
+    "RECIPE_VERSION",
+    "TASKS",
+    "JinaV4Encoder",
+    "adapter_weights",
+    "has_adapters",
+    "load",
+    "task_of",
+]
 
 # To be raised by any change that gives other vectors from the same weights.
 RECIPE_VERSION: Final = 1
@@ -135,12 +145,12 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         SpecError: the spec names no model, or a task that there is not.
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
-    plain, task = _task_of(spec)
+    plain, task = task_of(spec)
     recipe = f"jina-v4 {RECIPE_VERSION} {MAX_TOKENS} {task}"
     checkpoint = load_checkpoint(plain, device=device, models=_MODELS, recipe=recipe, max_tokens=MAX_TOKENS)
     folder = find_checkpoint(plain)
     adapters = folder / "adapters"
-    if (adapters / _ADAPTER).is_file():
+    if has_adapters(folder):
         add_adapter(checkpoint.model, adapters, task)
         files = [adapters / _ADAPTER, adapters / "adapter_config.json"]
         checkpoint = replace(checkpoint, fingerprint=files_sha256(files, recipe=checkpoint.fingerprint))
@@ -150,10 +160,16 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         checkpoint,
         task=task,
         pixels=_pixels(folder),
-        spec=f"{absolute(plain)}#{task}",
+        spec=named(plain, task),
         limits=limits,
         options=engine_options(options),
     )
+
+
+def named(plain: Spec, task: str) -> str:
+    """The spec that an encoder of a task names itself with."""
+    visual = None if plain.visual_tokens is None else str(plain.visual_tokens)
+    return with_visual_tokens(f"{absolute(replace(plain, visual_tokens=None))}#{task}", visual)
 
 
 def add_adapter(model: Any, folder: Path, task: str) -> None:
@@ -168,14 +184,8 @@ def add_adapter(model: Any, folder: Path, task: str) -> None:
         ModelError: the adapters cannot be read, or are none of this model's.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    try:
-        weights = load_file(folder / _ADAPTER)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / _ADAPTER} cannot be read as safetensors: get the checkpoint again") from error
-    scale = _scale(json_object(folder / "adapter_config.json"), folder)
+    weights, scale = adapter_weights(folder)
     modules = dict(model.named_modules())
     ending = f".lora_A.{task}.weight"
     found = [name for name in weights if name.endswith(ending) and _UNUSED not in name]
@@ -192,6 +202,27 @@ def add_adapter(model: Any, folder: Path, task: str) -> None:
             weight.copy_(weight.float() + change.to(weight.device))
 
 
+def has_adapters(folder: Path) -> bool:
+    """Whether the adapters lie beside a checkpoint, and not in its weights."""
+    return (folder / "adapters" / _ADAPTER).is_file()
+
+
+def adapter_weights(folder: Path) -> tuple[Mapping[str, torch.Tensor], float]:
+    """The weights of all tasks' adapters by name, and what the product of each pair is multiplied by.
+
+    Raises:
+        ModelError: they cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(folder / _ADAPTER)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder / _ADAPTER} cannot be read as safetensors: get the checkpoint again") from error
+    return weights, _scale(json_object(folder / "adapter_config.json"), folder)
+
+
 def _scale(config: Mapping[str, Any], folder: Path) -> float:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1 or config.get("use_dora"):
@@ -205,11 +236,13 @@ def _module_name(name: str) -> str:
     return f"language_model.{name}" if name.startswith(("layers.", "embed_tokens")) else name
 
 
-def _task_of(spec: Spec) -> tuple[Spec, str]:
+def task_of(spec: Spec) -> tuple[Spec, str]:
     """The spec without its task, and the task."""
     plain, task = replace(spec, adapter=None), spec.adapter or DEFAULT_TASK
     if task not in TASKS:
-        raise SpecError(f"jina-v4 has no task {task!r}: write jina-v4:MODEL#TASK with one of {', '.join(TASKS)}")
+        raise SpecError(
+            f"{spec.family} has no task {task!r}: write {spec.family}:MODEL#TASK, one of {', '.join(TASKS)}"
+        )
     return plain, task
 
 

@@ -23,6 +23,7 @@ from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object, weight_files
 from mmseek.models.device import pick_device
 from mmseek.models.spec import Spec
+from mmseek.models.visual_tokens import VisualTokens, with_fewer
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from mmseek._types import FloatArray, Image
+    from mmseek.models.significance import LlavaSignificance
+    from mmseek.models.token_reduction import Reduced
 
 __all__ = ["IMAGE_TOKEN", "LlavaInputs", "LlavaNext", "LlavaNextEncoder", "Picture", "load_llava_next"]
 
@@ -63,6 +66,8 @@ class LlavaNext:
         processor: transformers' `LlavaNextImageProcessorPil`.
         device: where the model is.
         fingerprint: see `EncoderIdentity`.
+        fewer: how many of a picture's states are read; None for all.
+        significance: of the states, where `fewer` asks for it.
     """
 
     model: Any
@@ -70,6 +75,8 @@ class LlavaNext:
     processor: Any
     device: str
     fingerprint: str
+    fewer: VisualTokens | None = None
+    significance: LlavaSignificance | None = None
 
     @property
     def dim(self) -> int:
@@ -94,15 +101,21 @@ class LlavaNext:
         key = hashlib.sha256(tokens.tobytes())
         for picture in pictures:
             key.update(repr(picture.size).encode() + picture.pixels.tobytes())
-        return Unit(kind, LlavaInputs(tokens, tuple(pictures)), cost=len(tokens), key=key.digest())
+        cost = len(tokens)
+        if self.fewer is not None:
+            cost -= sum(picture.states - self.fewer.kept(picture.states) for picture in pictures)
+        return Unit(kind, LlavaInputs(tokens, tuple(pictures)), cost=cost, key=key.digest())
 
-    def picture(self, image: Image, limits: MediaLimits) -> Picture:
-        """Decode and cut up a picture.
+    def picture(self, image: Image, limits: MediaLimits, size: tuple[int, int] | None = None) -> Picture:
+        """Decode and cut up a picture, squeezed to a size first (width, height) if one is given.
 
         Raises:
             MediaError: it cannot be used.
         """
-        given = self.processor(images=[open_image(image, limits=limits)], return_tensors="np")
+        opened = open_image(image, limits=limits)
+        if size is not None:
+            opened = opened.resize(size)  # bicubic
+        given = self.processor(images=[opened], return_tensors="np")
         pixels: NDArray[np.float32] = given["pixel_values"][0].astype(np.float32)
         height, width = (int(side) for side in given["image_sizes"][0])
         return Picture(pixels, (height, width), self._states(len(pixels), (height, width)))
@@ -110,8 +123,51 @@ class LlavaNext:
     def vectors(self, payloads: Sequence[LlavaInputs]) -> FloatArray:
         """L2-normalised states of the last tokens (n, dim), float32."""
         pictures = [picture for payload in payloads for picture in payload.pictures]
+        if self.fewer is not None and pictures:
+            return self._fewer_vectors(payloads, pictures)
         visual = self._visual(pictures) if pictures else {}
         return last_token_vectors(self.model, [payload.tokens for payload in payloads], self.device, **visual)
+
+    def _fewer_vectors(self, payloads: Sequence[LlavaInputs], pictures: Sequence[Picture]) -> FloatArray:
+        """As `vectors`, with fewer states of each picture."""
+        import torch
+
+        from mmseek.models.token_reduction import Row, read
+
+        with torch.inference_mode():
+            seen = iter(self._see(pictures))
+            rows = [
+                Row(
+                    tokens=payload.tokens,
+                    positions=np.arange(len(payload.tokens)),
+                    is_picture=payload.tokens == self.model.config.image_token_id,
+                    pictures=[next(seen) for _ in payload.pictures],
+                    sizes=[picture.states for picture in payload.pictures],
+                )
+                for payload in payloads
+            ]
+            states = read(self.model, rows, self.device, left=False, deepstack=False)
+            last = torch.stack([each[-1] for each in states]).float()
+            vectors: FloatArray = torch.nn.functional.normalize(last, dim=1).cpu().numpy()
+        return vectors
+
+    def _see(self, pictures: Sequence[Picture]) -> list[Reduced]:
+        """What is left of each picture; all go through the tower at once."""
+        from mmseek.models.token_reduction import merged, pruned
+
+        assert self.fewer is not None
+        inputs, counts = self._visual(pictures), [self.fewer.kept(picture.states) for picture in pictures]
+        if self.significance is None:
+            out = self.model.get_image_features(**inputs, return_dict=True)
+            return [merged(states, (), count) for states, count in zip(out.pooler_output, counts, strict=True)]
+        with self.significance.look() as noted:
+            out = self.model.get_image_features(**inputs, return_dict=True)
+        scored = self.significance.scores(noted, [len(picture.pixels) for picture in pictures], inputs["image_sizes"])
+        by_row = self.fewer.method == "rows"
+        return [
+            pruned(states, (), count, scores, rows if by_row else None)
+            for states, count, (scores, rows) in zip(out.pooler_output, counts, scored, strict=True)
+        ]
 
     def _states(self, patches: int, size: tuple[int, int]) -> int:
         """How many states a picture has: the model's own packing is asked, with empty states of one number."""
@@ -189,5 +245,14 @@ def load_llava_next(spec: Spec, *, device: str | None, recipe: str) -> LlavaNext
     )
     # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
     files = [*weight_files(folder), folder / "config.json", folder / "tokenizer.json", pictures_file]
-    fingerprint = adapted_fingerprint(files_sha256(files, recipe=recipe), adapter)
-    return LlavaNext(model, tokenizer, processor, chosen, fingerprint)
+    fingerprint = adapted_fingerprint(files_sha256(files, recipe=with_fewer(recipe, spec)), adapter)
+    fewer = spec.visual_tokens
+    return LlavaNext(model, tokenizer, processor, chosen, fingerprint, fewer, _significance(model, fewer))
+
+
+def _significance(model: Any, fewer: VisualTokens | None) -> LlavaSignificance | None:
+    if fewer is None or fewer.method == "merge":
+        return None
+    from mmseek.models.significance import LlavaSignificance
+
+    return LlavaSignificance(model)

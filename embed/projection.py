@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Projection", "load_projection"]
 
-# As the authors' code names it, and as transformers does; with a prefix, where a LoRA was merged.
-_NAMES: Final = ("custom_text_proj", "embedding_proj_layer")
+# As ColPali's authors name it, transformers, and jina-embeddings-v4; with a prefix, where a LoRA was merged.
+_NAMES: Final = ("custom_text_proj", "embedding_proj_layer", "multi_vector_projector")
 
 
 class Projection:
@@ -60,7 +60,7 @@ def load_projection(folder: Path, *, like: torch.Tensor, width: int) -> Projecti
             raise ModelError(f"{path} is not a safetensors file that can be read: get the checkpoint again") from error
     if set(found) != {"weight", "bias"} or found["weight"].shape != (len(found["bias"]), width):
         raise ModelError(
-            f"{folder} has no layer {_NAMES[0]} from {width} dimensions, which makes a vector of each token: "
-            "give a whole checkpoint of this family, not its base model"
+            f"{folder} has no layer {_NAMES[0]} or {_NAMES[2]} from {width} dimensions, which makes a vector of each "
+            "token: give a whole checkpoint of this family, not its base model"
         )
     return Projection(found["weight"], found["bias"])

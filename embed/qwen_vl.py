@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -26,6 +26,7 @@ from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object
 from mmseek.models.device import pick_device
 from mmseek.models.qwen_vl_inputs import Patches, patches_of
 from mmseek.models.spec import Spec
+from mmseek.models.visual_tokens import VisualTokens, with_fewer
 from mmseek.models.vlm import colours, load_model, load_tokenizer, picture_settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from mmseek._types import FloatArray
+    from mmseek.embed.qwen_vl_fewer import FewerTokens
 
 __all__ = [
     "IMAGE_TOKEN",
@@ -75,6 +77,7 @@ class Checkpoint:
         mean, std: of each colour, for values from 0 to 1.
         fingerprint: see `EncoderIdentity`.
         dim: length of the vectors.
+        fewer: how many of a picture's visual tokens are read; None for all.
     """
 
     model: Any
@@ -88,6 +91,7 @@ class Checkpoint:
     std: tuple[float, ...]
     fingerprint: str
     dim: int
+    fewer: VisualTokens | None = None
 
     @property
     def factor(self) -> int:
@@ -103,7 +107,8 @@ class Sequence1D:
         tokens: (n,).
         positions: rotary, (3, n).
         pictures: their patches.
-        pooled: the first of the tokens whose states' mean is the vector, and the one after the last.
+        pooled: the first of the tokens whose states' mean is the vector, and the one after the last, counted among
+            those that the language model reads.
     """
 
     tokens: NDArray[np.int64]
@@ -138,6 +143,7 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         super().__init__(checkpoint, spec=spec, limits=limits, options=options)
         self._options = options
         self._padding = padding
+        self._fewer = None if checkpoint.fewer is None else _fewer_tokens(checkpoint, self._visual)
 
     @property
     def model(self) -> Any:
@@ -190,12 +196,27 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         pictures = tuple(self._patches(image) for image in request.content.images)
         grids = [picture.grid for picture in pictures]
         tokens = self._tokenize(prompt, [height * width for height, width in grids])
-        positions = self.positions(tokens == self._checkpoint.image_token, grids)
-        pooled = self.pooled(request, tokens)
+        is_picture = tokens == self._checkpoint.image_token
+        positions = self.positions(is_picture, grids)
+        pooled = self._read(is_picture, grids, self.pooled(request, tokens))
+        length = self._read(is_picture, grids, (0, len(tokens)))[1]
         key = hashlib.sha256(repr(pooled).encode() + tokens.tobytes())
         for picture in pictures:
             key.update(repr(picture.grid).encode() + picture.values.tobytes())
-        return [Unit(SEQUENCE, Sequence1D(tokens, positions, pictures, pooled), cost=len(tokens), key=key.digest())]
+        return [Unit(SEQUENCE, Sequence1D(tokens, positions, pictures, pooled), cost=length, key=key.digest())]
+
+    def _read(
+        self, is_picture: NDArray[np.bool_], grids: Sequence[tuple[int, int]], span: tuple[int, int]
+    ) -> tuple[int, int]:
+        """A span of tokens, no end of which is inside a picture, counted among those that are read."""
+        fewer = self._checkpoint.fewer
+        if fewer is None or not grids:
+            return span
+        sizes = np.array([height * width for height, width in grids])
+        starts = np.flatnonzero(is_picture)[np.cumsum(sizes) - sizes]
+        gone = sizes - [fewer.kept(int(size)) for size in sizes]
+        first, end = (place - int(gone[starts < place].sum()) for place in span)
+        return first, end
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -222,9 +243,11 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
     def states(self, payloads: Sequence[Sequence1D]) -> list[torch.Tensor]:
-        """The last layer's states of each sequence's tokens, each (tokens, d), on the model's device."""
+        """The last layer's states of the tokens that are read of each sequence, each (tokens, d), on the device."""
         import torch
 
+        if self._fewer is not None and any(payload.pictures for payload in payloads):
+            return self._fewer.states(payloads, self._padding)
         lengths = [len(payload.tokens) for payload in payloads]
         longest = max(lengths)
         tokens = np.zeros((len(payloads), longest), dtype=np.int64)
@@ -287,6 +310,13 @@ class QwenVLEncoder(SequenceEncoder[Checkpoint]):
         }
 
 
+def _fewer_tokens(checkpoint: Checkpoint, visual: Callable[[Sequence[Patches]], dict[str, Any]]) -> FewerTokens:
+    """Imported here: most models read all tokens."""
+    from mmseek.embed.qwen_vl_fewer import FewerTokens
+
+    return FewerTokens(checkpoint, visual)
+
+
 def load_checkpoint(
     spec: Spec, *, device: str | None, models: Mapping[str, str], recipe: str, max_tokens: int
 ) -> Checkpoint:
@@ -331,8 +361,9 @@ def load_checkpoint(
         mean=colours(pictures, "image_mean", pictures_file),
         std=colours(pictures, "image_std", pictures_file),
         # Without precision and device, so that a collection made on a GPU can be searched on a CPU.
-        fingerprint=adapted_fingerprint(files_sha256(files, recipe=recipe), adapter),
+        fingerprint=adapted_fingerprint(files_sha256(files, recipe=with_fewer(recipe, spec)), adapter),
         dim=model.config.get_text_config().hidden_size,
+        fewer=spec.visual_tokens,
     )
 
 

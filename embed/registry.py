@@ -28,11 +28,15 @@ class Family(_Family):
         dim: length of its vectors; None if the model decides.
         licence: of the weights.
         multi_vector: whether it gives a vector for each token and so a `MultiVectorEncoder`.
+        backends: what its models can be run by.
+        visual_tokens: whether `?visual-tokens=` may follow its model.
     """
 
     dim: int | None
     licence: str
     multi_vector: bool = False
+    backends: tuple[str, ...] = ("torch",)
+    visual_tokens: bool = False
 
 
 _ROWS = (
@@ -45,6 +49,7 @@ _ROWS = (
         needs="pip install 'mmseek[mini]', or the model hub once",
         takes_instruction=False,
         loader="mmseek.embed.mini.encoder:load",
+        backends=("torch", "openvino"),
     ),
     Family(
         name="clip",
@@ -55,6 +60,7 @@ _ROWS = (
         needs="a folder or hub id of a CLIP with safetensors weights",
         takes_instruction=False,
         loader="mmseek.embed.clip:load",
+        backends=("torch", "openvino"),
     ),
     Family(
         name="uniir-clip-sf",
@@ -65,6 +71,7 @@ _ROWS = (
         needs="a folder or hub id of a UniIR CLIP-SF with safetensors weights; docs/encoders.md converts the published",
         takes_instruction=True,
         loader="mmseek.embed.uniir_clip:load",
+        backends=("torch", "openvino"),
     ),
     Family(
         name="vlm2vec",
@@ -75,6 +82,7 @@ _ROWS = (
         needs="a folder or hub id of a whole VLM2Vec checkpoint with safetensors weights",
         takes_instruction=True,
         loader="mmseek.embed.vlm2vec:load",
+        visual_tokens=True,
     ),
     Family(
         name="qwen3-vl",
@@ -85,6 +93,7 @@ _ROWS = (
         needs="a folder or hub id of a Qwen3-VL-Embedding checkpoint with safetensors weights",
         takes_instruction=True,
         loader="mmseek.embed.qwen3_vl:load",
+        visual_tokens=True,
     ),
     Family(
         name="gme",
@@ -95,6 +104,7 @@ _ROWS = (
         needs="a folder or hub id of a GME-Qwen2-VL checkpoint with safetensors weights",
         takes_instruction=True,
         loader="mmseek.embed.gme:load",
+        visual_tokens=True,
     ),
     Family(
         name="st",
@@ -105,6 +115,7 @@ _ROWS = (
         needs="a folder or hub id of a sentence-transformers model with safetensors weights",
         takes_instruction=True,
         loader="mmseek.embed.st:load",
+        backends=("torch", "openvino"),
     ),
     Family(
         name="auto",
@@ -115,6 +126,7 @@ _ROWS = (
         needs="a folder or hub id of a model that another family runs",
         takes_instruction=True,
         loader="mmseek.embed.detect:load",
+        visual_tokens=True,
     ),
     Family(
         name="mm-embed",
@@ -135,6 +147,7 @@ _ROWS = (
         needs="a folder or hub id of an E5-V checkpoint with safetensors weights",
         takes_instruction=False,
         loader="mmseek.embed.e5_v:load",
+        visual_tokens=True,
     ),
     Family(
         name="mme5",
@@ -155,6 +168,7 @@ _ROWS = (
         needs="a folder or hub id of a jina-embeddings-v4 checkpoint with its adapters",
         takes_instruction=False,
         loader="mmseek.embed.jina_v4:load",
+        visual_tokens=True,
     ),
     Family(
         name="notellm2",
@@ -175,6 +189,7 @@ _ROWS = (
         needs="a folder or hub id of a whole (merged) ColQwen2 checkpoint with safetensors weights",
         takes_instruction=False,
         loader="mmseek.embed.colqwen2:load",
+        visual_tokens=True,
         multi_vector=True,
     ),
     Family(
@@ -189,6 +204,18 @@ _ROWS = (
         multi_vector=True,
     ),
     Family(
+        name="jina-v4-multi",
+        summary="jina-v4-multi:MODEL[#TASK], jina-embeddings-v4 with a vector for each token, compared by MaxSim",
+        modalities=("text", "image", "image,text"),
+        dim=None,
+        licence="the checkpoint's own",
+        needs="a folder or hub id of a jina-embeddings-v4 checkpoint with its adapters",
+        takes_instruction=False,
+        loader="mmseek.embed.jina_v4_multi:load",
+        multi_vector=True,
+        visual_tokens=True,
+    ),
+    Family(
         name="biqwen2",
         summary="biqwen2:MODEL, BiQwen2: the single-vector sibling of ColQwen2, for pages' pictures and texts",
         modalities=("text", "image", "image,text"),
@@ -197,6 +224,7 @@ _ROWS = (
         needs="a folder or hub id of a whole (merged) BiQwen2 checkpoint with safetensors weights",
         takes_instruction=False,
         loader="mmseek.embed.biqwen2:load",
+        visual_tokens=True,
     ),
     Family(
         name="uniir-clip-ff",
@@ -210,13 +238,15 @@ _ROWS = (
     ),
     Family(
         name="bge-vl",
-        summary="bge-vl:MODEL, BGE-VL on CLIP (base, large): for both together the sum of the raw vectors",
+        summary="bge-vl:MODEL, BGE-VL on CLIP (no instructions) or LLaVA-NeXT (MLLM; queries follow instructions)",
         modalities=("text", "image", "image,text"),
         dim=None,
         licence="the checkpoint's own",
-        needs="a folder or hub id of a BGE-VL-base or BGE-VL-large checkpoint with safetensors weights",
-        takes_instruction=False,
+        needs="a folder or hub id of a BGE-VL checkpoint (base, large or MLLM) with safetensors weights",
+        takes_instruction=True,
         loader="mmseek.embed.bge_vl:load",
+        backends=("torch", "openvino"),
+        visual_tokens=True,
     ),
 )
 
@@ -224,7 +254,12 @@ FAMILIES: Final[Mapping[str, Family]] = table(*_ROWS)
 
 
 def load_encoder(
-    spec: str = "mini", *, device: str | None = None, precision: str | None = None, cache: bool = False
+    spec: str = "mini",
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    cache: bool = False,
 ) -> Encoder:
     """Load an encoder by its spec, `family` or `family:model[@revision][#adapter]`.
 
@@ -234,6 +269,8 @@ def load_encoder(
             between, `cuda:0,cuda:1`, make one copy each, which share the work.
         precision: `float32`, `bfloat16`, `float16`, or by the device: bfloat16 on CUDA where the family can, float32
             elsewhere. The fingerprint does not name it.
+        backend: `torch`, or `openvino` on a CPU for the families `mini`, `clip` and `st`; without it, the setting
+            MMSEEK_BACKEND. The fingerprint does not name it either.
         cache: keep vectors in the folder MMSEEK_CACHE_DIR, up to MMSEEK_EMBEDDING_CACHE_BYTES, and take them from
             there.
 
@@ -241,7 +278,7 @@ def load_encoder(
         SpecError: nothing answers to the spec.
         ModelError: the weights are missing or are others than expected.
         MissingExtra: the family needs a part that is not installed.
-        ConfigError: the device is not on this machine, or the family cannot run in the precision.
+        ConfigError: the device is not on this machine, or the family cannot run in the precision or by the backend.
     """
     parsed = _resolved(spec)
     if FAMILIES[parsed.family].multi_vector:
@@ -250,17 +287,18 @@ def load_encoder(
             f"--rerank late-interaction:{spec}, and a single-vector family such as biqwen2 here"
         )
     # Imported here because numpy and PIL come with them, and a table of families needs neither.
-    from mmseek.models.device import asked_precision
+    from mmseek.models.device import asked_backend, asked_precision
 
+    what = f"the family {parsed.family}"
     devices: list[str | None] = [None] if device is None else [name.strip() for name in device.split(",")]
-    with asked_precision(precision, f"the family {parsed.family}"):
+    with asked_precision(precision, what), asked_backend(backend, what):
         loaded: list[Encoder] = [_load(parsed, name) for name in devices]
     encoder = loaded[0]
     if len(loaded) > 1:
         from mmseek.embed.replicas import ReplicatedEncoder
 
         encoder = ReplicatedEncoder(loaded)
-    return _remembering(encoder, devices, precision) if cache else encoder
+    return _remembering(encoder, devices, precision, backend) if cache else encoder
 
 
 def load_multi_vector_encoder(spec: str, *, device: str | None = None) -> MultiVectorEncoder:
@@ -289,6 +327,11 @@ def _resolved(spec: str) -> Spec:
 
 
 def _load(spec: Spec, device: str | None) -> Any:
+    if spec.visual_tokens is not None and not FAMILIES[spec.family].visual_tokens:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.visual_tokens and name != "auto")
+        raise SpecError(
+            f"the family {spec.family} reads all visual tokens: leave the amount out, or use one of {known}"
+        )
     from mmseek.embed.engine import EngineOptions
     from mmseek.media import MediaLimits
 
@@ -302,18 +345,19 @@ def _load(spec: Spec, device: str | None) -> Any:
     )
 
 
-def _remembering(encoder: Encoder, devices: list[str | None], precision: str | None) -> Encoder:
+def _remembering(encoder: Encoder, devices: list[str | None], precision: str | None, backend: str | None) -> Encoder:
     from mmseek.embed.cache_file import CacheFile
     from mmseek.embed.cached import CACHE_NAME, CachedEncoder
     from mmseek.media import MediaLimits
     from mmseek.models.device import pick_device
 
     current = settings()
+    backend = current.backend if backend in (None, "auto") else backend
     # Devices of one kind give the same vectors up to the last bits, and numbers of devices change.
     kinds = sorted({pick_device(device).partition(":")[0] for device in devices})
     return CachedEncoder(
         encoder,
         CacheFile(current.cache_dir / CACHE_NAME, max_bytes=int(current.embedding_cache_bytes)),
-        variant=f"{' '.join(kinds)} {precision or 'auto'}",
+        variant=" ".join([*kinds, precision or "auto", *(["openvino"] if backend == "openvino" else [])]),
         limits=MediaLimits.from_settings(current),
     )

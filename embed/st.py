@@ -23,12 +23,15 @@ from mmseek._types import Content, EncodeRequest, EncoderIdentity, Role, Text
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
+from mmseek.embed.st_ahead import embedded, may_prepare_ahead, prepared
 from mmseek.embed.st_files import load_model, model_files
+from mmseek.embed.st_openvino import run_by_openvino
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.adapters import adapted_fingerprint, split_adapter
 from mmseek.models.checkpoints import files_sha256, find_folder
-from mmseek.models.device import pick_device
+from mmseek.models.device import pick_backend, pick_device
+from mmseek.models.openvino import check_openvino
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ class _Input:
     value: Any
     role: Role
     prompt: str | None
+    ahead: bool = False
+    """Whether `value` is what `prepared` gives."""
 
 
 class StEncoder(EngineEncoder):
@@ -90,6 +95,7 @@ class StEncoder(EngineEncoder):
         self._limits = limits or MediaLimits()
         # Tokenizers keep their padding and truncation as state, so the model is used by one thread at a time.
         self._lock = threading.Lock()
+        self._ahead = may_prepare_ahead(model)
         self._identity = EncoderIdentity(spec=spec, fingerprint=fingerprint, dim=self._probe())
 
     @property
@@ -126,17 +132,23 @@ class StEncoder(EngineEncoder):
                 continue
             pictures[place] = open_image(part, limits=self._limits)
             key.update(f"picture {pictures[place].size} ".encode() + pictures[place].tobytes())
-        value = self._value(content, pictures)
+        ahead = self._ahead and content.modality == _IMAGE and len(pictures) == 1
+        value = prepared(self._model, next(iter(pictures.values()))) if ahead else self._value(content, pictures)
         cost = 1
         if content.modality == _TEXT:
             cost = min(len(content.text.encode("utf-8", "replace")) // _BYTES_A_TOKEN + 1, self._longest)
         # Chats and lone pictures never share a batch: sentence-transformers would wrap the chat in another.
         kind = _BOTH if len(pictures) > 1 else content.modality
-        return [Unit(kind, _Input(value, request.role, prompt), cost=cost, key=key.digest())]
+        return [Unit(kind, _Input(value, request.role, prompt, ahead), cost=cost, key=key.digest())]
 
     def forward(self, kind: str, payloads: Sequence[_Input]) -> FloatArray:
         """Vectors (n, dim) as the model gives them."""
         del kind
+        if payloads[0].ahead:  # all pictures of one kind are
+            with self._lock:
+                vectors = embedded(self._model, [payload.value for payload in payloads], str(self._model.device))
+            pictures: FloatArray = vectors.float().cpu().numpy()
+            return pictures
         groups: dict[tuple[Role, str | None], list[int]] = {}
         for place, payload in enumerate(payloads):
             groups.setdefault((payload.role, payload.prompt), []).append(place)
@@ -224,17 +236,24 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     Raises:
         SpecError: the spec names no model.
         ModelError: the model is missing, not whole, not in safetensors, or needs code of its own.
+        MissingExtra: OpenVINO is asked for and not installed.
     """
     chosen = pick_device(device)
+    by_openvino = pick_backend() == "openvino"
+    if by_openvino:
+        check_openvino(chosen)
     whole, adapter = split_adapter(spec)
     folder = find_folder(whole)
     files = model_files(folder, whole)
     model = load_model(folder, whole, device=chosen, adapter=adapter)
+    fingerprint = adapted_fingerprint(files_sha256(files, recipe=f"st {RECIPE_VERSION}"), adapter)
+    if by_openvino:
+        run_by_openvino(model, fingerprint=fingerprint, lanes=1)
     window = options.window if set(model.modalities) <= {_TEXT} else min(options.window, _WINDOW)
     return StEncoder(
         model,
         spec=absolute(spec),
-        fingerprint=adapted_fingerprint(files_sha256(files, recipe=f"st {RECIPE_VERSION}"), adapter),
+        fingerprint=fingerprint,
         limits=limits,
         options=replace(options, window=window, lanes=1),
         budgets=_CPU_BUDGETS if chosen == "cpu" else _GPU_BUDGETS,

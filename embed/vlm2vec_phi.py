@@ -26,7 +26,7 @@ from mmseek.embed.phi3_v import CONFIG, Tiled, read_phi3_v, tiled
 from mmseek.embed.qwen_vl import colours, engine_options, load_tokenizer, picture_settings
 from mmseek.embed.sequence import Parts, SequenceEncoder, last_token_vectors, padded
 from mmseek.embed.vlm2vec import prompt_of
-from mmseek.errors import InputError
+from mmseek.errors import InputError, SpecError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, weight_files
 from mmseek.models.device import pick_device
@@ -150,6 +150,8 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
         SpecError: the spec names no model.
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
+    if spec.visual_tokens is not None:
+        raise SpecError("Phi-3.5-V reads all visual tokens: leave the amount out, or use another backbone of vlm2vec")
     chosen = pick_device(device)
     folder = find_checkpoint(spec)
     model = read_phi3_v(folder, chosen)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -30,7 +30,8 @@ from mmseek.embed.mini.text import DIM, TextTower
 from mmseek.embed.mini.weights import VOCABULARY_SHA256, WEIGHTS, WEIGHTS_SHA256, file_sha256
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits
-from mmseek.models.device import pick_device
+from mmseek.models.device import pick_backend, pick_device
+from mmseek.models.openvino import check_openvino
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
@@ -46,7 +47,16 @@ RECIPE_VERSION: Final = 1
 _TEXT, _IMAGE = "text", "image"
 # A batch whose activations (1,024 tokens of 1,536 floats: 6 MB) stay in a CPU's caches; larger ones are slower there.
 _CPU_BUDGETS: Final = {_TEXT: Budget(1024, packed=True), _IMAGE: Budget(16)}
+_OPENVINO_BUDGETS: Final = {_TEXT: Budget(1024), _IMAGE: Budget(16)}
 _GPU_BUDGETS: Final = {_TEXT: Budget(32768, packed=True), _IMAGE: Budget(256)}
+
+
+class TextSide(Protocol):
+    """What is asked of the text tower."""
+
+    def tokenize(self, text: str) -> list[int]: ...
+
+    def __call__(self, texts: Sequence[Sequence[int]]) -> FloatArray: ...
 
 
 class MiniEncoder(EngineEncoder):
@@ -64,7 +74,7 @@ class MiniEncoder(EngineEncoder):
 
     def __init__(
         self,
-        text: TextTower,
+        text: TextSide,
         pictures: Callable[[], PictureTower],
         *,
         fingerprint: str,
@@ -151,6 +161,7 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
 
     Raises:
         ModelError: the text model is not found, or a weights file is another one.
+        MissingExtra: OpenVINO is asked for and not installed.
     """
     chosen = pick_device(device)
     on_cpu = chosen == "cpu"
@@ -158,15 +169,30 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     trained = None if folder is None else folder / TOWER_FILE.name
     tower = trained if trained is not None and trained.is_file() else TOWER_FILE
     own_text = folder if tower is TOWER_FILE or (folder is not None and (folder / WEIGHTS).is_file()) else None
+    texts, pictures, budgets = _towers(own_text, tower, chosen, options.workers)
     return MiniEncoder(
-        TextTower(own_text, device=chosen),
-        lambda: PictureTower.load(tower, device=chosen),
+        texts,
+        pictures,
         fingerprint=fingerprint(tower),
         spec="mini" if tower is TOWER_FILE else absolute(spec),
         limits=limits,
         options=replace(options, lanes=options.workers if on_cpu else 1),
-        budgets=_CPU_BUDGETS if on_cpu else _GPU_BUDGETS,
+        budgets=budgets,
     )
+
+
+def _towers(
+    own_text: Path | None, tower: Path, device: str, lanes: int
+) -> tuple[TextSide, Callable[[], PictureTower], Mapping[str, Budget]]:
+    """Run by torch, or by OpenVINO, which takes texts padded and not end to end."""
+    if pick_backend() == "openvino":
+        check_openvino(device)
+        from mmseek.embed.mini.openvino_towers import OpenVinoTextTower, openvino_pictures
+
+        texts = OpenVinoTextTower(own_text, lanes=lanes)
+        return texts, lambda: openvino_pictures(tower, lanes=lanes), _OPENVINO_BUDGETS
+    budgets = _CPU_BUDGETS if device == "cpu" else _GPU_BUDGETS
+    return TextTower(own_text, device=device), lambda: PictureTower.load(tower, device=device), budgets
 
 
 def fingerprint(tower: Path) -> str:

@@ -53,6 +53,11 @@ class PictureTower:
         """What the pictures go through; `ImageTower` if it was loaded from weights."""
         return self._tower
 
+    @property
+    def preprocess(self) -> Callable[[PIL.Image.Image], Pixels]:
+        """RGB picture -> uint8 `(S, S, 3)`."""
+        return self._preprocess
+
     @classmethod
     def load(cls, path: Path = TOWER_FILE, *, device: str = "cpu") -> PictureTower:
         """The trained tower.

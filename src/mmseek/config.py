@@ -50,6 +50,8 @@ class Settings(BaseSettings):
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:NUMBER"
     )
 
+    backend: str = Field("torch", pattern=r"^(torch|openvino)$", description="torch or openvino")
+
     qdrant_api_key_file: Path | None = Field(None, description="the path of a file with a key")
     llm_api_key_file: Path | None = Field(None, description="the path of a file with a key")
 

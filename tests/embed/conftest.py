@@ -82,6 +82,7 @@ def vectors() -> Callable[[Any, Sequence[EncodeRequest]], np.ndarray]:
 
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+LLAVA_GRIDS = [[28, 56], [56, 28], [56, 56]]
 
 
 QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
@@ -167,6 +168,34 @@ def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def llava_processor() -> Callable[[Path], Any]:
+    """transformers' own processor of the tiny LLaVA-NeXT; texts are padded on the left as in the originals."""
+    return _llava_processor
+
+
+def _llava_processor(folder: Path) -> Any:
+    from transformers import LlavaNextProcessor, PreTrainedTokenizerFast
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_file(str(folder / "tokenizer.json")),
+        pad_token="</s>",
+        padding_side="left",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    images = LlavaNextImageProcessorPil(
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        image_mean=MEAN,
+        image_std=STD,
+        image_grid_pinpoints=LLAVA_GRIDS,
+    )
+    return LlavaNextProcessor(
+        images, fast, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+
+
 def _llava_next(folder: Path) -> None:
     """LLaVA-NeXT on Mistral: `<s>` before every text."""
     from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
@@ -185,7 +214,7 @@ def _llava_next(folder: Path) -> None:
         },
         vision_config={**vision, "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
         image_token_index=tokenizer.token_to_id("<image>"),
-        image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]],
+        image_grid_pinpoints=LLAVA_GRIDS,
     )
     model = LlavaNextForConditionalGeneration(config)
     redrawn(model)

@@ -245,7 +245,7 @@ def test_auto(colqwen2: Path, biqwen2: Path) -> None:
 
 
 def test_a_checkpoint_without_the_layer(biqwen2: Path) -> None:
-    with pytest.raises(ModelError, match="has no layer custom_text_proj from 32 dimensions"):
+    with pytest.raises(ModelError, match="has no layer custom_text_proj or multi_vector_projector from 32 dimensions"):
         load_multi_vector_encoder(f"colqwen2:{biqwen2}", device="cpu")
 
 

@@ -302,3 +302,36 @@ def test_a_router_into_code(model_folder: Path, tmp_path: Path) -> None:
 def test_no_model() -> None:
     with pytest.raises(SpecError, match="st:FOLDER"):
         load_encoder("st")
+
+
+def test_lone_pictures_are_prepared_ahead_and_change_nothing(
+    clip: Path, picture: Callable[[int], Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmseek.embed import st
+
+    contents = [Content.of(picture(number)) for number in range(12)] + [Content.of("a text")]
+    ahead = load_encoder(f"st:{clip}", device="cpu")
+    (unit,) = ahead.prepare(EncodeRequest(contents[0]))  # type: ignore[attr-defined]
+    assert unit.payload.ahead
+    monkeypatch.setattr(st, "may_prepare_ahead", lambda _: False)
+    plain = load_encoder(f"st:{clip}", device="cpu")
+    (unit,) = plain.prepare(EncodeRequest(contents[0]))  # type: ignore[attr-defined]
+    assert not unit.payload.ahead
+    for side in ("encode_query", "encode_document"):
+        np.testing.assert_allclose(getattr(ahead, side)(contents), getattr(plain, side)(contents), atol=1e-6)
+
+
+def test_a_processor_that_looks_at_the_whole_batch_is_not_run_ahead(clip: Path) -> None:
+    from mmseek.embed.st_ahead import may_prepare_ahead
+
+    model = SentenceTransformer(str(clip), device="cpu")
+    assert may_prepare_ahead(model)
+    whole = model.preprocess
+
+    def together(inputs: Any, **named: Any) -> dict[str, Any]:
+        features = whole(inputs, **named)
+        features["pixel_values"] = features["pixel_values"] - features["pixel_values"].mean()
+        return features
+
+    model.preprocess = together
+    assert not may_prepare_ahead(model)

@@ -9,18 +9,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tokenizers import Tokenizer
-from transformers import LlavaNextForConditionalGeneration, LlavaNextProcessor, PreTrainedTokenizerFast
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers import LlavaNextForConditionalGeneration
 
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.vlm2vec_llava import Vlm2VecLlavaEncoder
 from mmseek.errors import InputError
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
-
-MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
-GRIDS = [[28, 56], [56, 28], [56, 56]]
 
 
 def picture(width: int, height: int) -> Image:
@@ -52,25 +47,10 @@ def encoder(tiny_vlm: Callable[[str], Path]) -> Vlm2VecLlavaEncoder:
 
 
 @pytest.fixture(scope="session")
-def expected(tiny_vlm: Callable[[str], Path]) -> np.ndarray:
+def expected(tiny_vlm: Callable[[str], Path], llava_processor: Callable[[Path], Any]) -> np.ndarray:
     """One item at a time; texts padded on the left as in the original's training, pictures not at all."""
     folder = tiny_vlm("llava_next")
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_file(str(folder / "tokenizer.json")),
-        pad_token="</s>",
-        padding_side="left",
-        extra_special_tokens={"image_token": "<image>"},
-    )
-    images = LlavaNextImageProcessorPil(
-        size={"shortest_edge": 28},
-        crop_size={"height": 28, "width": 28},
-        image_mean=MEAN,
-        image_std=STD,
-        image_grid_pinpoints=GRIDS,
-    )
-    processor = LlavaNextProcessor(
-        images, fast, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1
-    )
+    processor = llava_processor(folder)
     model = LlavaNextForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     rows = []
     with torch.no_grad():

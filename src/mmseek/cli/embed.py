@@ -12,8 +12,16 @@ import typer
 
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.lines import Lines, check_files, report_failures
-from mmseek.cli.opening import DEFAULT_ENCODER, load, load_tokens, multi_vector
-from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, OutputType, PrecisionOption
+from mmseek.cli.opening import DEFAULT_ENCODER, fewer_tokens, load, load_tokens, multi_vector
+from mmseek.cli.options import (
+    BackendOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    OutputType,
+    PrecisionOption,
+    VisualTokensOption,
+)
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
 from mmseek.cli.reports import show_failures
@@ -55,6 +63,8 @@ def embed(
         bool, typer.Option("--cache/--no-cache", help="Keep vectors on disk and take them from there.")
     ] = False,
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
+    visual_tokens: VisualTokensOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,18 +83,20 @@ def embed(
     with verb_output(as_json) as out:
         from rich.text import Text
 
+        encoder = fewer_tokens(encoder, visual_tokens)
         many = multi_vector(encoder)
         check_files(items, output, "items", ".npz" if many else ".npy")
         began = time.monotonic()
-        if many and (dtype, cache, precision) != ("float32", False, "auto"):
-            raise InputError(f"{encoder} gives many vectors an item: leave out --dtype, --cache and --precision")
+        if many and (dtype, cache, precision, backend) != ("float32", False, "auto", "auto"):
+            unfit = "--dtype, --cache, --precision and --backend"
+            raise InputError(f"{encoder} gives many vectors an item: leave out {unfit}")
         if many:
             _embed_tokens(out, items, output, encoder, (truncate_dim, token_pooling), device)
             return
         if token_pooling != 1:
             raise InputError(f"--token-pooling is for many vectors an item, and {encoder} gives one: leave it out")
-        asked = {"precision": None if precision == "auto" else precision, "cache": cache}
-        model = load(encoder, device, **{name: value for name, value in asked.items() if value})
+        asked = {"precision": precision, "backend": backend, "cache": cache}
+        model = load(encoder, device, **{name: value for name, value in asked.items() if value not in ("auto", False)})
         dim = _kept(model, truncate_dim)
         source = _Source(items)
         rows = _write_rows(source, model, output, dim, dtype)

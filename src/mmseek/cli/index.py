@@ -18,11 +18,12 @@ from mmseek.cli.captioning import (
 )
 from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.indexing import ray_workers, run_indexing
-from mmseek.cli.opening import open_for_indexing
+from mmseek.cli.opening import DEFAULT_ENCODER, fewer_tokens, open_for_indexing
 from mmseek.cli.options import (
     CollectionOption,
     DeviceOption,
     JsonOption,
+    VisualTokensOption,
     beside_place,
     collection_path,
     folder_of,
@@ -139,6 +140,7 @@ def index(
         typer.Option("--ann", help="Then build this kind of vector index, as `mmseek tune`. [default: as it is]"),
     ] = None,
     recall: RecallOption = 0.95,
+    visual_tokens: VisualTokensOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -153,6 +155,8 @@ def index(
     """
     with verb_output(as_json) as out:
         place = collection_path(collection)
+        if visual_tokens is not None:
+            encoder = fewer_tokens(encoder or DEFAULT_ENCODER, visual_tokens)
         if report is not None:
             writable_file(report, "--report")
             folder = folder_of(place)

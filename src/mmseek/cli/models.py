@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mmseek.cli.options import JsonOption
@@ -86,6 +87,13 @@ def _cut(family: Family) -> str:
     return "as the model was trained" if family.name in ("st", "auto") else "not trained for it"
 
 
+def _backends(family: Family) -> str:
+    if "openvino" not in family.backends:
+        return "torch"
+    here = "installed" if find_spec("openvino") is not None else "needs pip install 'mmseek[openvino]'"
+    return f"torch; openvino on a CPU ({here})"
+
+
 def _document(family: Family, parts: Mapping[str, str | None], device: str, memory: int | None) -> dict[str, Any]:
     return {
         "name": family.name,
@@ -98,6 +106,8 @@ def _document(family: Family, parts: Mapping[str, str | None], device: str, memo
         "ready": None not in parts.values(),
         "parts": dict(parts),
         "truncate_dim": _cut(family),
+        "backends": list(family.backends),
+        "visual_tokens": family.visual_tokens,
         "published": _published(family, device, memory),
     }
 
@@ -121,6 +131,9 @@ def _table(family: Family, parts: Mapping[str, str | None], device: str, memory:
     for part, place in parts.items():
         table.add_row(f"  {part}", Text(place or "not found"))
     table.add_row("  --truncate-dim", Text(_cut(family)))
+    table.add_row("  --backend", Text(_backends(family)))
+    if family.visual_tokens:
+        table.add_row("  --visual-tokens", Text("a share or a number of each picture's tokens; the vectors are others"))
     for model in _published(family, device, memory):
         here = {True: "fits here", False: "too large for this machine", None: ""}[model["fits_here"]]
         words = [f"{model['dim']}-d", f"{model['gib_bfloat16']} GiB in bfloat16, {model['gib_float32']} in float32"]
@@ -183,6 +196,7 @@ _PARTS: dict[str, Callable[[], dict[str, str | None]]] = {
     "e5-v": _no_parts,
     "mme5": _no_parts,
     "jina-v4": _no_parts,
+    "jina-v4-multi": _no_parts,
     "notellm2": _no_parts,
     "colqwen2": _no_parts,
     "colpali": _no_parts,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_ENCODER",
+    "fewer_tokens",
     "load",
     "load_either",
     "load_scorer",
@@ -52,6 +53,19 @@ def load_either(spec: str, device: str | None) -> AnyEncoder:
     except SpecError:  # `load` says what is wrong with it
         many = False
     return load_tokens(spec, device) if many else load(spec, device)
+
+
+def fewer_tokens(spec: str, amount: str | None) -> str:
+    """The spec of an encoder that reads a share or a number of the visual tokens; as it is where none is given.
+
+    Raises:
+        SpecError: the amount cannot be read, or is given twice.
+    """
+    if amount is None:
+        return spec
+    from mmseek.models.spec import with_visual_tokens
+
+    return with_visual_tokens(spec, amount)
 
 
 def multi_vector(spec: str) -> bool:

@@ -13,6 +13,7 @@ import typer
 from mmseek.errors import ConfigError, InputError, SpecError
 
 __all__ = [
+    "BackendOption",
     "CollectionOption",
     "DeviceOption",
     "EncoderOption",
@@ -20,6 +21,7 @@ __all__ = [
     "ModeChoice",
     "OutputType",
     "PrecisionOption",
+    "VisualTokensOption",
     "beside",
     "beside_place",
     "collection_path",
@@ -55,11 +57,26 @@ DeviceOption: TypeAlias = Annotated[
         help="cpu, cuda, cuda:1, mps ... or several, cuda:0,cuda:1. [default: the best there is]",
     ),
 ]
-# The words of `mmseek.embed.output.OutputType` and `mmseek.models.device.PRECISIONS`: the modules themselves are heavy.
+# The words of `mmseek.embed.output.OutputType`, and of PRECISIONS and BACKENDS in `mmseek.models.device`: the modules
+# themselves are heavy.
 OutputType: TypeAlias = Literal["float32", "float16", "int8", "binary"]
 PrecisionOption: TypeAlias = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option("--precision", help="Of the model: auto is bfloat16 on CUDA where the family can, else float32."),
+]
+
+BackendOption: TypeAlias = Annotated[
+    Literal["auto", "torch", "openvino"],
+    typer.Option("--backend", help="What runs the model; openvino: mini, clip and st on a CPU. auto: MMSEEK_BACKEND."),
+]
+VisualTokensOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--visual-tokens",
+        metavar="N",
+        help="Of a picture's tokens read a share, 0.5, or a number; 0.5:rank, :rows pick how. Other vectors, faster.",
+        show_default=False,
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,12 +15,15 @@ from mmseek.config import settings
 from mmseek.errors import ConfigError
 
 __all__ = [
+    "BACKENDS",
     "PRECISIONS",
+    "asked_backend",
     "asked_precision",
     "calm_openmp",
     "free_cached_memory",
     "is_out_of_memory",
     "memory_bytes",
+    "pick_backend",
     "pick_device",
     "pick_dtype",
     "usable_cores",
@@ -28,6 +31,7 @@ __all__ = [
 ]
 
 PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
+BACKENDS: Final = ("auto", "torch", "openvino")
 
 _THREADS = threading.Lock()
 
@@ -43,6 +47,9 @@ class _Asked:
 _PRECISION: ContextVar[_Asked | None] = ContextVar("precision", default=None)
 
 
+_BACKEND: ContextVar[_Asked | None] = ContextVar("backend", default=None)
+
+
 @contextmanager
 def asked_precision(name: str | None, what: str) -> Iterator[None]:
     """What is loaded inside runs in this precision: `float32`, `bfloat16`, `float16`, or by the device's own.
@@ -54,16 +61,52 @@ def asked_precision(name: str | None, what: str) -> Iterator[None]:
     Raises:
         ConfigError: there is no such precision, or what is loaded has one of its own.
     """
-    if name is not None and name not in PRECISIONS:
-        raise ConfigError(f"there is no precision {name!r}: take one of {', '.join(PRECISIONS)}")
-    asked = _Asked(name or "auto")
-    token = _PRECISION.set(asked)
-    try:
+    _check_known("precision", name, PRECISIONS)
+    with _asking(_PRECISION, name) as asked:
         yield
-    finally:
-        _PRECISION.reset(token)
     if asked.name not in ("auto", "float32") and not asked.heeded:
         raise ConfigError(f"{what} runs in float32 only: leave out the precision {asked.name}")
+
+
+@contextmanager
+def asked_backend(name: str | None, what: str) -> Iterator[None]:
+    """What is loaded inside is run by `torch` or `openvino`, or as the setting says.
+
+    Args:
+        name: of the backend; None and `auto` leave it to the setting, which families that know torch only pass over.
+        what: is loaded, for the error.
+
+    Raises:
+        ConfigError: there is no such backend, or what is loaded is run by torch only.
+    """
+    _check_known("backend", name, BACKENDS)
+    with _asking(_BACKEND, name) as asked:
+        yield
+    if asked.name == "openvino" and not asked.heeded:
+        raise ConfigError(f"{what} is run by torch only: leave out the backend {asked.name}")
+
+
+def pick_backend() -> str:
+    """`torch` or `openvino`: as asked, else the setting."""
+    asked = _BACKEND.get()
+    if asked is not None:
+        asked.heeded = True
+    return settings().backend if asked is None or asked.name == "auto" else asked.name
+
+
+def _check_known(kind: str, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        raise ConfigError(f"there is no {kind} {name!r}: take one of {', '.join(known)}")
+
+
+@contextmanager
+def _asking(variable: ContextVar[_Asked | None], name: str | None) -> Iterator[_Asked]:
+    asked = _Asked(name or "auto")
+    token = variable.set(asked)
+    try:
+        yield asked
+    finally:
+        variable.reset(token)
 
 
 def pick_dtype(device: str, *, usual: str | None = None) -> Any:

@@ -14,8 +14,8 @@ import pytest
 class FakeChat:
     """A chat endpoint that answers as it is told, in pieces of four letters, and keeps what it receives.
 
-    `answers` are given one after the other, the last again and again; a number is a status to refuse with, a function
-    makes the answer of the request's body.
+    `answers` are given one after the other, the last again and again; a number is a status to refuse with, an object
+    the whole of what is sent, and a function makes the answer of the request's body.
     """
 
     url: str = ""
@@ -25,6 +25,7 @@ class FakeChat:
     paths: list[str] = field(default_factory=list)
     whole: bool = False
     cut: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def system(self) -> str:
@@ -49,13 +50,16 @@ def fake_chat() -> Iterator[FakeChat]:
         def do_POST(self) -> None:
             chat.paths.append(self.path)
             chat.keys.append(self.headers.get("authorization"))
-            chat.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            chat.bodies.append(body)
             answer = chat.answers.pop(0) if len(chat.answers) > 1 else chat.answers[0]
-            answer = answer(chat.bodies[-1]) if callable(answer) else answer
+            answer = answer(body) if callable(answer) else answer
             if isinstance(answer, int):
                 key = (chat.keys[-1] or "").removeprefix("Bearer ")
                 self._send(answer, "application/json", json.dumps({"error": {"message": f"no, {key}\nnot now"}}))
-            elif chat.whole:
+            elif isinstance(answer, dict):
+                self._send(200, "application/json", json.dumps(answer))
+            elif chat.whole or not body["stream"]:
                 self._send(200, "application/json", json.dumps({"choices": [{"message": {"content": answer}}]}))
             else:
                 pieces = [answer[start : start + 4] for start in range(0, len(answer), 4)]
@@ -66,7 +70,8 @@ def fake_chat() -> Iterator[FakeChat]:
         def _send(self, status: int, kind: str, body: str, *, short: bool = False) -> None:
             data = body.encode()
             self.send_response(status)
-            self.send_header("content-type", kind)
+            for name, value in {"content-type": kind, **chat.headers}.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(data) + (1000 if short else 0)))
             self.end_headers()
             self.wfile.write(data[: len(data) // 2] if short else data)

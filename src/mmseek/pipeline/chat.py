@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -15,22 +17,47 @@ from mmseek.errors import ConfigError, EndpointError, MissingExtra
 
 if TYPE_CHECKING:
     import httpx
+    import tenacity
 
-__all__ = ["Chat", "Message", "read_key"]
+__all__ = ["Chat", "Message", "Reply", "read_key"]
 
 Message = dict[str, Any]
 
 _TRY_AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _SHOWN: Final = 200
 _MAX_LINE: Final = 2**20
+_COUNTS: Final = ("prompt_tokens", "completion_tokens")
+_MAX_ANSWER: Final = 2**24
+_LONGEST_WAIT: Final = 20.0
+# What an endpoint itself may ask us to wait, in seconds.
+_LONGEST_ASKED: Final = 60.0
 
 
 class _Passing(Exception):
-    """A failure that may be gone at the next try. Carries what to raise if it is not."""
+    """A failure that may be gone at the next try. Carries what to raise if it is not, and how long to wait at least."""
 
-    def __init__(self, error: EndpointError) -> None:
+    def __init__(self, error: EndpointError, wait: float = 0.0) -> None:
         super().__init__(str(error))
         self.error = error
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer and what the endpoint says of it.
+
+    Args:
+        text: the answer; empty if there is none.
+        finish: why it ended: `stop`, `length`, `content_filter`; empty if the endpoint does not say.
+        refusal: what the model says in place of an answer that it will not give.
+        prompt_tokens, completion_tokens: as the endpoint counts; None if it does not.
+    """
+
+    text: str
+    finish: str = ""
+    refusal: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +104,10 @@ class Chat:
             EndpointError: the endpoint cannot be reached, refuses, or breaks off.
             MissingExtra: the libraries for it are not installed.
         """
-        try:
-            import httpx
-            import tenacity
-        except ModuleNotFoundError as error:
-            raise MissingExtra("asking a chat endpoint", "ask") from error
-        with httpx.Client(timeout=self.timeout, follow_redirects=False) as client:
-            again = tenacity.Retrying(
-                retry=tenacity.retry_if_exception_type(_Passing),
-                stop=tenacity.stop_after_attempt(self.tries),
-                wait=tenacity.wait_exponential(multiplier=self.wait, max=20),
-                reraise=True,
-            )
+        httpx = _library()
+        with _client(self.timeout) as client:
             try:
-                response = again(self._begun, client, messages)
+                response = self._again()(self._begun, client, messages)
             except _Passing as failure:
                 raise failure.error from failure.__cause__
             try:
@@ -100,11 +117,65 @@ class Chat:
             finally:
                 response.close()
 
+    def ask(self, messages: Sequence[Message], before: Callable[[], None] | None = None) -> Reply:
+        """The whole answer in one piece. What breaks off, or drips on for longer than `timeout`, is tried again too.
+
+        Args:
+            messages: the conversation.
+            before: called before every try; what it raises goes through.
+
+        Raises:
+            EndpointError, MissingExtra: as in `stream`.
+        """
+        with _client(self.timeout) as client:
+            try:
+                found: Reply = self._again()(self._asked, client, messages, before)
+            except _Passing as failure:
+                raise failure.error from failure.__cause__
+        return found
+
+    def _again(self) -> tenacity.Retrying:
+        import tenacity
+
+        grows = tenacity.wait_exponential(multiplier=self.wait, max=_LONGEST_WAIT)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            return max(grows(state), error.wait if isinstance(error, _Passing) else 0.0)
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Passing),
+            stop=tenacity.stop_after_attempt(self.tries),
+            wait=wait,
+            reraise=True,
+        )
+
+    def _asked(
+        self, client: httpx.Client, messages: Sequence[Message], before: Callable[[], None] | None = None
+    ) -> Reply:
+        import httpx
+
+        if before is not None:
+            before()
+        response = self._begun(client, messages, stream=False)
+        body, until = bytearray(), time.monotonic() + self.timeout
+        try:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > _MAX_ANSWER or time.monotonic() > until:
+                    raise _Passing(EndpointError(f"{self.url} does not come to an end of its answer: ask again"))
+        except httpx.HTTPError as error:
+            reason = EndpointError(f"{self.url} broke off its answer ({type(error).__name__}): ask again")
+            raise _Passing(reason) from error
+        finally:
+            response.close()
+        return _reply(bytes(body))
+
     def complete(self, messages: Sequence[Message]) -> str:
         """The whole answer; errors as in `stream`."""
         return "".join(self.stream(messages))
 
-    def _begun(self, client: httpx.Client, messages: Sequence[Message]) -> httpx.Response:
+    def _begun(self, client: httpx.Client, messages: Sequence[Message], *, stream: bool = True) -> httpx.Response:
         """The response, of which nothing but the status has been read."""
         import httpx
 
@@ -115,7 +186,7 @@ class Chat:
             "messages": list(messages),
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
-            "stream": True,
+            "stream": stream,
         }
         headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         try:
@@ -136,7 +207,9 @@ class Chat:
         refusal = EndpointError(
             f"{self.url} answers with status {response.status_code}{said}: see to that and ask again"
         )
-        raise _Passing(refusal) if response.status_code in _TRY_AGAIN else refusal
+        if response.status_code in _TRY_AGAIN:
+            raise _Passing(refusal, _asked_to_wait(response.headers.get("retry-after", "")))
+        raise refusal
 
     def _reason(self, body: bytes) -> str:
         """What a refusal says of itself, on one line, without the key."""
@@ -162,6 +235,45 @@ class Chat:
                 return
             if text := _text(data[:_MAX_LINE].encode(), "delta"):
                 yield text
+
+
+def _client(timeout: float) -> httpx.Client:
+    """A client that follows nothing.
+
+    Raises:
+        MissingExtra: the library for it, or what tries again, is not installed.
+    """
+    return _library().Client(timeout=timeout, follow_redirects=False, verify=_certificates())
+
+
+def _library() -> Any:
+    try:
+        import httpx
+        import tenacity  # noqa: F401  # used where something is tried again
+    except ModuleNotFoundError as error:
+        raise MissingExtra("asking a chat endpoint", "ask") from error
+    return httpx
+
+
+@cache
+def _certificates() -> Any:
+    """Read once: it takes longer than many a request."""
+    return _library().create_ssl_context()
+
+
+def _asked_to_wait(header: str) -> float:
+    """Seconds of `Retry-After`; a date, which nobody sends here, counts as nothing."""
+    return min(float(header), _LONGEST_ASKED) if header.isascii() and header.isdigit() else 0.0
+
+
+def _reply(data: bytes) -> Reply:
+    text = _text(data, "message")
+    found = json.loads(data)
+    choice = found["choices"][0] if found["choices"] else {}
+    message, usage = choice.get("message") or {}, found.get("usage")
+    counts = [(usage or {}).get(key) if isinstance(usage, dict | None) else None for key in _COUNTS]
+    asked, answered = (each if isinstance(each, int) and each >= 0 else None for each in counts)
+    return Reply(text, str(choice.get("finish_reason") or ""), str(message.get("refusal") or ""), asked, answered)
 
 
 def _text(data: bytes, part: str) -> str:

@@ -243,7 +243,8 @@ def _client(timeout: float) -> httpx.Client:
     Raises:
         MissingExtra: the library for it, or what tries again, is not installed.
     """
-    return _library().Client(timeout=timeout, follow_redirects=False, verify=_certificates())
+    client: httpx.Client = _library().Client(timeout=timeout, follow_redirects=False, verify=_certificates())
+    return client
 
 
 def _library() -> Any:

@@ -167,7 +167,9 @@ class NoteModel(torch.nn.Module):
         states = self.vision_tower(pixels.to(self.device, self.dtype)).last_hidden_state
         queries = self.query_tokens.expand(len(states), -1, -1)
         found = self.qformer(query_embeds=queries, encoder_hidden_states=states).last_hidden_state
-        return self.mm_projector(found.to(self.dtype)), states[:, 0]
+        found = found.to(self.dtype)
+        seen: torch.Tensor = self.mm_projector(found)
+        return seen, states[:, 0]
 
     def _fused(self, state: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Shares, as the gate says, of the language model's state and the picture's own, and the former once more."""
@@ -175,7 +177,8 @@ class NoteModel(torch.nn.Module):
         assert self.gate is not None
         own = self.mm_projector_latefusion(first)
         share = torch.sigmoid(self.gate["trans_all"](torch.cat([state, own])))
-        return share * state + (1 - share) * own + state
+        fused: torch.Tensor = share * state + (1 - share) * own + state
+        return fused
 
 
 def _weighted(weight: torch.Tensor) -> torch.nn.Linear:

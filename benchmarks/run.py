@@ -38,6 +38,7 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("mining_helps.py", ["--data", str(data), "--json"], data / "textbook_figures"),
         ("uniir_fusion.py", ["--data", str(data), "--json"], data / "apparel_women"),
         ("train_speed.py", ["--data", str(text)], text),
+        ("mining_share.py", ["--pictures", str(data / "textbook_figures")], data / "textbook_figures"),
     ]
 
 

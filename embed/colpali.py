@@ -35,6 +35,7 @@ from mmseek.models.device import pick_device, pick_dtype
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
@@ -87,10 +88,10 @@ class ColPaliRecipe:
         device: str,
         limits: MediaLimits,
     ) -> None:
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self._pictures = pictures
-        self._projection = projection
+        self.projection = projection
         self._device = device
         self._limits = limits
         vision = model.config.vision_config
@@ -135,25 +136,28 @@ class ColPaliRecipe:
         del kind
         import torch
 
+        with torch.inference_mode():
+            return [self.projection(states).cpu().numpy() for states in self.states(payloads)]
+
+    def states(self, payloads: Sequence[_Sequence]) -> list[torch.Tensor]:
+        """The states (tokens, d) of each payload, with a graph where gradients are enabled."""
+        import torch
+
         longest = max(len(payload.tokens) for payload in payloads)
         tokens = np.zeros((len(payloads), longest), dtype=np.int64)
         mask = np.zeros((len(payloads), longest), dtype=np.int64)
         for row, payload in enumerate(payloads):
             tokens[row, : len(payload.tokens)], mask[row, : len(payload.tokens)] = payload.tokens, 1
         pictures = [picture for payload in payloads for picture in payload.pictures]
-        with torch.inference_mode():
-            states = self._model(
-                input_ids=torch.from_numpy(tokens).to(self._device),
-                attention_mask=torch.from_numpy(mask).to(self._device),
-                # All of one type, that of a prompt: every token sees all.
-                token_type_ids=torch.zeros(tokens.shape, dtype=torch.long, device=self._device),
-                pixel_values=self._pixels(pictures) if pictures else None,
-                use_cache=False,
-            ).last_hidden_state
-            return [
-                self._projection(states[row, : len(payload.tokens)]).cpu().numpy()
-                for row, payload in enumerate(payloads)
-            ]
+        states = self.model(
+            input_ids=torch.from_numpy(tokens).to(self._device),
+            attention_mask=torch.from_numpy(mask).to(self._device),
+            # All of one type, that of a prompt: every token sees all.
+            token_type_ids=torch.zeros(tokens.shape, dtype=torch.long, device=self._device),
+            pixel_values=self._pixels(pictures) if pictures else None,
+            use_cache=False,
+        ).last_hidden_state
+        return [states[row, : len(payload.tokens)] for row, payload in enumerate(payloads)]
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
         """The only unit's vectors."""
@@ -168,7 +172,7 @@ class ColPaliRecipe:
             torch.tensor(each, device=self._device).view(1, 3, 1, 1)
             for each in (self._pictures.mean, self._pictures.std)
         )
-        return ((values - mean) / std).to(self._model.dtype)
+        return ((values - mean) / std).to(self.model.dtype)
 
 
 def render(content: Content, role: Role) -> str:

@@ -25,6 +25,8 @@ from mmseek.models.checkpoints import find_checkpoint
 from mmseek.models.spec import Spec, absolute
 
 if TYPE_CHECKING:
+    import torch
+
     from mmseek._types import FloatArray
 
 __all__ = ["ColQwen2Recipe", "load"]
@@ -38,7 +40,12 @@ class ColQwen2Recipe:
 
     def __init__(self, backbone: QwenVLEncoder, projection: Projection) -> None:
         self.backbone = backbone
-        self._projection = projection
+        self.projection = projection
+
+    @property
+    def model(self) -> Any:
+        """The transformers model without its head."""
+        return self.backbone.model
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
@@ -62,7 +69,11 @@ class ColQwen2Recipe:
         import torch
 
         with torch.inference_mode():
-            return [self._projection(states).cpu().numpy() for states in self.backbone.states(payloads)]
+            return [self.projection(states).cpu().numpy() for states in self.states(payloads)]
+
+    def states(self, payloads: Sequence[Any]) -> list[torch.Tensor]:
+        """The states (tokens, d) of each payload, with a graph where gradients are enabled."""
+        return self.backbone.states(payloads)
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
         """The only unit's vectors."""

@@ -7,6 +7,7 @@ are compared by MaxSim.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -66,6 +67,11 @@ def _adapted(projection: Projection, weights: Mapping[str, Any], scale: float, t
     shape = projection.weight.shape
     if inner is None or outer is None or (len(outer), inner.shape[1]) != tuple(shape):
         raise ModelError(f"{folder} has no adapter {task!r} of the multi_vector_projector: get the checkpoint again")
+    import torch
+
     change: torch.Tensor = scale * (outer.float() @ inner.float())
     weight = projection.weight.float() + change.to(projection.weight.device)
-    return Projection(weight.to(projection.weight.dtype), projection.bias)
+    layer = copy.deepcopy(projection.layer)
+    with torch.no_grad():
+        layer.get_parameter("weight").copy_(weight)
+    return Projection(layer)

@@ -22,7 +22,7 @@ import torch
 from mmseek._types import EncodeRequest, Image, Text
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.mm_embed_model import CONFIG, Batch, read_config, read_model
+from mmseek.embed.mm_embed_model import CONFIG, Batch, MmEmbedModel, read_config, read_model
 from mmseek.embed.qwen_vl import colours, engine_options, load_tokenizer, picture_settings
 from mmseek.embed.sequence import SEQUENCE, Parts, SequenceEncoder
 from mmseek.errors import InputError, ModelError
@@ -146,6 +146,18 @@ class MmEmbedEncoder(SequenceEncoder[Parts]):
     def forward(self, kind: str, payloads: Sequence[_Sequence]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
+        with torch.inference_mode():
+            vectors: FloatArray = self.embedded(payloads).cpu().numpy()
+        return vectors
+
+    @property
+    def model(self) -> MmEmbedModel:
+        """All of it."""
+        model: MmEmbedModel = self._checkpoint.model
+        return model
+
+    def embedded(self, payloads: Sequence[_Sequence]) -> torch.Tensor:
+        """As `forward`, on the model's device, with a graph where gradients are enabled."""
         shape = (len(payloads), max(len(payload.tokens) for payload in payloads))
         tokens = np.full(shape, self._checkpoint.reader.end, dtype=np.int64)
         attended, pooled, picture = (np.zeros(shape, dtype=np.int64) for _ in range(3))
@@ -155,7 +167,7 @@ class MmEmbedEncoder(SequenceEncoder[Parts]):
             picture[row, :length], pooled[row, payload.left_out : length] = payload.is_picture, 1
         pixels = [pixels for payload in payloads for pixels in payload.pictures]
         batch = Batch(tokens, attended, pooled, picture, self._standardised(pixels) if pixels else None)
-        vectors: FloatArray = self._checkpoint.model(batch).numpy()
+        vectors: torch.Tensor = self.model(batch)
         return vectors
 
     def _pixels(self, image: Image) -> Pixels:

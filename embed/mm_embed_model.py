@@ -74,8 +74,8 @@ class Batch:
     pixels: torch.Tensor | None
 
 
-class MmEmbedModel:
-    """The model on its device. Thread-safe.
+class MmEmbedModel(torch.nn.Module):
+    """The model on its device. Thread-safe. Its parts have the names of the checkpoint but for `llava.`.
 
     Args:
         llava: transformers' `LlavaNextModel`.
@@ -84,34 +84,35 @@ class MmEmbedModel:
     """
 
     def __init__(self, llava: Any, pooling: LatentAttention, *, device: str) -> None:
-        self._llava = llava.to(device).eval().requires_grad_(requires_grad=False)
-        self._pooling = pooling.to(device).eval().requires_grad_(requires_grad=False)
+        super().__init__()
+        self.llava = llava
+        self.latent_attention_model = pooling
         self.device = device
+        self.to(device).eval().requires_grad_(requires_grad=False)
         # Beside the configuration's `is_causal`: whether that reaches the layers is up to the version of transformers.
         for layer in llava.language_model.layers:
             layer.self_attn.is_causal = False
 
     @property
     def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self._llava.dtype
+        dtype: torch.dtype = self.llava.dtype
         return dtype
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """L2-normalised vectors (n, dim), float32, on the CPU."""
-        with torch.inference_mode():
-            language = self._llava.language_model
-            inputs = language.embed_tokens(self._moved(batch.tokens))
-            if batch.pixels is not None:
-                seen = self._seen(batch.pixels).to(inputs.dtype)
-                inputs = inputs.masked_scatter(self._moved(batch.picture).bool()[..., None], seen)
-            attended = self._moved(batch.attended)
-            states = language(inputs_embeds=inputs, attention_mask=attended, use_cache=False).last_hidden_state
-            vectors: torch.Tensor = self._pooling(states, self._moved(batch.pooled))
-            return vectors.float().cpu()
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """L2-normalised vectors (n, dim), float32, on the device, with a graph where gradients are enabled."""
+        language = self.llava.language_model
+        inputs = language.embed_tokens(self._moved(batch.tokens))
+        if batch.pixels is not None:
+            seen = self._seen(batch.pixels).to(inputs.dtype)
+            inputs = inputs.masked_scatter(self._moved(batch.picture).bool()[..., None], seen)
+        attended = self._moved(batch.attended)
+        states = language(inputs_embeds=inputs, attention_mask=attended, use_cache=False).last_hidden_state
+        vectors: torch.Tensor = self.latent_attention_model(states, self._moved(batch.pooled))
+        return vectors.float()
 
     def _seen(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the language model gets of pictures: their patches, projected, and a mark of the line's end for each."""
-        llava, config = self._llava, self._llava.config
+        llava, config = self.llava, self.llava.config
         states = llava.vision_tower(pixels.to(self.dtype), output_hidden_states=True).hidden_states
         layers = config.vision_feature_layer
         layers = [layers] if isinstance(layers, int) else layers

@@ -27,7 +27,7 @@ import numpy as np
 from mmseek._types import EncodeRequest, Image, Text
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.qwen_vl import colours, engine_options, load_model, load_tokenizer, picture_settings
-from mmseek.embed.sequence import Parts, SequenceEncoder, last_token_vectors, padded
+from mmseek.embed.sequence import Parts, SequenceEncoder, last_token_states, padded
 from mmseek.embed.vlm2vec import DEFAULT_INSTRUCTIONS
 from mmseek.errors import InputError, ModelError
 from mmseek.media import MediaLimits, open_image
@@ -107,17 +107,30 @@ class MmE5Encoder(SequenceEncoder[Parts]):
 
     def forward(self, kind: str, payloads: Sequence[_Inputs]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
-        if kind == _TEXT:
-            return last_token_vectors(self._checkpoint.model, [payload.tokens for payload in payloads], self._device)
-        rows = np.empty((len(payloads), self.identity.dim), dtype=np.float32)
-        # What stands before the first picture looks at all there is, so none may be added to fill a batch up.
-        numbers = np.asarray([len(payload.pictures) for payload in payloads])
-        for number in np.unique(numbers):
-            places = np.flatnonzero(numbers == number).tolist()
-            rows[places] = self._with_pictures([payloads[place] for place in places])
+        import torch
+
+        with torch.inference_mode():
+            rows: FloatArray = self.embedded(kind, payloads).cpu().numpy()
         return rows
 
-    def _with_pictures(self, payloads: Sequence[_Inputs]) -> FloatArray:
+    @property
+    def model(self) -> Any:
+        """Transformers' `MllamaModel`."""
+        return self._checkpoint.model
+
+    def embedded(self, kind: str, payloads: Sequence[_Inputs]) -> torch.Tensor:
+        """As `forward`, on the model's device, with a graph where gradients are enabled."""
+        import torch
+
+        if kind == _TEXT:
+            return last_token_states(self._checkpoint.model, [payload.tokens for payload in payloads], self._device)
+        # What stands before the first picture looks at all there is, so none may be added to fill a batch up.
+        numbers = np.asarray([len(payload.pictures) for payload in payloads])
+        groups = [np.flatnonzero(numbers == number).tolist() for number in np.unique(numbers)]
+        rows = torch.cat([self._with_pictures([payloads[place] for place in places]) for places in groups])
+        return rows[torch.tensor(np.argsort(np.concatenate(groups)), device=rows.device)]
+
+    def _with_pictures(self, payloads: Sequence[_Inputs]) -> torch.Tensor:
         import torch
 
         def moved(arrays: Sequence[Any]) -> torch.Tensor:
@@ -127,7 +140,7 @@ class MmE5Encoder(SequenceEncoder[Parts]):
         rows = [payload.pictures for payload in payloads]
         most = self._checkpoint.pictures.max_image_tiles
         pixels = moved([[_filled(picture.pixels, most) for picture in row] for row in rows])
-        return last_token_vectors(
+        return last_token_states(
             self._checkpoint.model,
             [payload.tokens for payload in payloads],
             self._device,

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import torch
 
 from mmseek._types import EncodeRequest
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.engine import EngineOptions, Unit
-from mmseek.embed.notellm2_model import CONFIG, Note, read_model
+from mmseek.embed.notellm2_model import CONFIG, Note, NoteModel, read_model
 from mmseek.embed.qwen_vl import engine_options, load_tokenizer
 from mmseek.embed.sequence import SEQUENCE, Parts, SequenceEncoder
 from mmseek.errors import InputError, ModelError
@@ -76,20 +77,26 @@ class NoteLlm2Encoder(SequenceEncoder[Parts]):
         tokens = np.where(is_picture, 0, tokens)
         if tokens.max() >= self._checkpoint.model.vocabulary or len(tokens) > self._checkpoint.model.longest:
             raise InputError("the item has more tokens, or others, than the model knows: shorten it")
-        last = len(tokens) - 1
-        if request.content.modality == "image":
-            last = int(np.flatnonzero(tokens == self._mark(EMBEDDING_TOKEN))[0]) - 1
+        compressed = int(np.flatnonzero(tokens == self._mark(EMBEDDING_TOKEN))[0]) - 1 if pictures else None
+        last = compressed if compressed is not None and request.content.modality == "image" else len(tokens) - 1
         key = hashlib.sha256(f"{last}\n".encode() + tokens.tobytes() + is_picture.tobytes())
         for picture in pictures:
             key.update(picture.tobytes())
-        note = Note(tokens, is_picture, pictures, last)
+        note = Note(tokens, is_picture, pictures, last, compressed)
         return [Unit(SEQUENCE, note, cost=len(tokens), key=key.digest())]
 
     def forward(self, kind: str, payloads: Sequence[Note]) -> FloatArray:
         """Vectors (n, dim), float32, L2-normalised."""
         del kind
-        vectors: FloatArray = self._checkpoint.model(payloads)
+        with torch.inference_mode():
+            vectors: FloatArray = self.model(payloads).cpu().numpy()
         return vectors
+
+    @property
+    def model(self) -> NoteModel:
+        """All of it."""
+        model: NoteModel = self._checkpoint.model
+        return model
 
     def _tokens(self, content: Content) -> NDArray[np.int64]:
         """The note with what the post-processor adds, and the closing request, which was tokenised by itself."""

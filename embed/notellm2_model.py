@@ -28,7 +28,6 @@ from mmseek.models.device import pick_dtype
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mmseek._types import FloatArray
 
 __all__ = ["Note", "NoteModel", "read_model"]
 
@@ -46,16 +45,18 @@ class Note:
         is_picture: (n,), whether a picture's state takes a token's place.
         pictures: standardised, (p, 3, side, side).
         pooled: the token whose state is the vector.
+        compressed: the token whose state is the pictures' own vector; None without pictures.
     """
 
     tokens: NDArray[np.int64]
     is_picture: NDArray[np.bool_]
     pictures: tuple[NDArray[np.float32], ...]
     pooled: int
+    compressed: int | None = None
 
 
-class NoteModel:
-    """The model on its device. Thread-safe.
+class NoteModel(torch.nn.Module):
+    """The model on its device. Thread-safe. Its parts have the names of the checkpoint.
 
     Args:
         language: a causal language model of transformers, without its head.
@@ -80,90 +81,111 @@ class NoteModel:
         reduction: torch.Tensor | None,
         device: str,
     ) -> None:
-        self.device = device
-        self._language, self._vision, self._qformer, self._projector = language, vision, qformer, projector
-        self._queries, self._fusion, self._reduction = queries, fusion, reduction
+        super().__init__()
+        self.model, self.vision_tower, self.qformer, self.mm_projector = language, vision, qformer, projector
+        self.query_tokens = torch.nn.Parameter(queries)
+        self.mm_projector_latefusion = None if fusion is None else _weighted(fusion[0])
+        self.gate = None if fusion is None else torch.nn.ModuleDict({"trans_all": _weighted(fusion[1])})
+        self.linear = None if reduction is None else _weighted(reduction)
         # In one type, as the original's `half()` puts all of it into one.
-        self.to(pick_dtype(device))
+        self.to(device, pick_dtype(device)).eval().requires_grad_(requires_grad=False)
 
-    def to(self, dtype: torch.dtype) -> None:
-        """Put everything on the device and into one type of numbers."""
-        self.dtype = dtype
-        self._language = self._ready(self._language)
-        self._vision = self._ready(self._vision)
-        self._qformer = self._ready(self._qformer)
-        self._projector = self._ready(self._projector)
-        self._queries = self._moved(self._queries)
-        if self._fusion is not None:
-            self._fusion = (self._moved(self._fusion[0]), self._moved(self._fusion[1]))
-        self._reduction = None if self._reduction is None else self._moved(self._reduction)
+    @property
+    def device(self) -> torch.device:
+        return self.query_tokens.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.query_tokens.dtype
 
     @property
     def tokens_a_picture(self) -> int:
-        return int(self._queries.shape[1])
+        return int(self.query_tokens.shape[1])
 
     @property
     def picture_side(self) -> int:
-        return int(self._vision.config.image_size)
+        return int(self.vision_tower.config.image_size)
 
     @property
     def longest(self) -> int:
-        return int(self._language.config.max_position_embeddings)
+        return int(self.model.config.max_position_embeddings)
 
     @property
     def vocabulary(self) -> int:
-        return int(self._language.embed_tokens.num_embeddings)
+        return int(self.model.embed_tokens.num_embeddings)
 
     @property
     def dim(self) -> int:
-        if self._reduction is not None:
-            return len(self._reduction)
-        return int(self._language.config.hidden_size)
+        if self.linear is not None:
+            return self.linear.out_features
+        return int(self.model.config.hidden_size)
 
-    def __call__(self, notes: Sequence[Note]) -> FloatArray:
-        """L2-normalised vectors (n, dim), float32."""
+    def forward(self, notes: Sequence[Note]) -> torch.Tensor:
+        """L2-normalised vectors (n, dim), float32, on the device, with a graph where gradients are enabled."""
+        found, seen = self._read(notes)
+        return torch.nn.functional.normalize(self._pooled(notes, found, seen, [note.pooled for note in notes]), dim=1)
+
+    def both(self, notes: Sequence[Note]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and the pictures' own vectors, which training compares too; zeros without pictures."""
+        found, seen = self._read(notes)
+        whole = self._pooled(notes, found, seen, [note.pooled for note in notes])
+        own = self._pooled(notes, found, seen, [note.compressed or 0 for note in notes])
+        there = torch.tensor([note.compressed is not None for note in notes], device=own.device)
+        own = torch.nn.functional.normalize(own, dim=1) * there.unsqueeze(1)
+        return torch.nn.functional.normalize(whole, dim=1), own
+
+    def _read(self, notes: Sequence[Note]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The language model's states (n, length, d), and the first states of all pictures (p, d)."""
         tokens, mask, _ = padded([note.tokens for note in notes])
         is_picture, _, _ = padded([note.is_picture for note in notes])
-        device = self.device
-        with torch.inference_mode():
-            inputs = self._language.embed_tokens(torch.from_numpy(tokens).to(device))
-            pictures = [picture for note in notes for picture in note.pictures]
-            seen = torch.empty(0)
-            if pictures:
-                states, seen = self._look(torch.from_numpy(np.stack(pictures)))
-                inputs = inputs.masked_scatter(torch.from_numpy(is_picture).to(device)[..., None], states)
-            attended = torch.from_numpy(mask).to(device)
-            found = self._language(inputs_embeds=inputs, attention_mask=attended, use_cache=False).last_hidden_state
-            rows, place = [], 0
-            for row, note in enumerate(notes):
-                state = found[row, note.pooled]
-                if note.pictures and self._fusion is not None:
-                    state = self._fused(state, seen[place : place + len(note.pictures)].mean(dim=0))
-                place += len(note.pictures)
-                rows.append(state if self._reduction is None else self._reduction @ state)
-            vectors: FloatArray = torch.nn.functional.normalize(torch.stack(rows).float(), dim=1).cpu().numpy()
-        return vectors
+        inputs = self.model.embed_tokens(torch.from_numpy(tokens).to(self.device))
+        pictures = [picture for note in notes for picture in note.pictures]
+        seen = torch.empty(0, device=self.device)
+        if pictures:
+            states, seen = self._look(torch.from_numpy(np.stack(pictures)))
+            places = torch.from_numpy(is_picture).to(self.device)[..., None]
+            inputs = inputs.masked_scatter(places, states.to(inputs.dtype))
+        attended = torch.from_numpy(mask).to(self.device)
+        states = self.model(inputs_embeds=inputs, attention_mask=attended, use_cache=False).last_hidden_state
+        return states, seen
+
+    def _pooled(
+        self, notes: Sequence[Note], found: torch.Tensor, seen: torch.Tensor, places: Sequence[int]
+    ) -> torch.Tensor:
+        """(n, dim), float32, of the states at these places, fused."""
+        rows, start = [], 0
+        for row, (note, place) in enumerate(zip(notes, places, strict=True)):
+            state = found[row, place]
+            if note.pictures and self.gate is not None:
+                state = self._fused(state, seen[start : start + len(note.pictures)].mean(dim=0))
+            start += len(note.pictures)
+            rows.append(state if self.linear is None else self.linear(state))
+        return torch.stack(rows).float()
 
     def _look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the language model gets of pictures (p, q, d), and their own first states (p, d)."""
-        states = self._vision(self._moved(pixels)).last_hidden_state
-        queries = self._queries.expand(len(states), -1, -1)
-        found = self._qformer(query_embeds=queries, encoder_hidden_states=states).last_hidden_state
-        return self._projector(found.to(self.dtype)), states[:, 0]
+        states = self.vision_tower(pixels.to(self.device, self.dtype)).last_hidden_state
+        queries = self.query_tokens.expand(len(states), -1, -1)
+        found = self.qformer(query_embeds=queries, encoder_hidden_states=states).last_hidden_state
+        found = found.to(self.dtype)
+        seen: torch.Tensor = self.mm_projector(found)
+        return seen, states[:, 0]
 
     def _fused(self, state: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Shares, as the gate says, of the language model's state and the picture's own, and the former once more."""
-        assert self._fusion is not None
-        projection, gate = self._fusion
-        own = projection @ first
-        share = torch.sigmoid(gate @ torch.cat([state, own]))
-        return share * state + (1 - share) * own + state
+        assert self.mm_projector_latefusion is not None
+        assert self.gate is not None
+        own = self.mm_projector_latefusion(first)
+        share = torch.sigmoid(self.gate["trans_all"](torch.cat([state, own])))
+        fused: torch.Tensor = share * state + (1 - share) * own + state
+        return fused
 
-    def _ready(self, module: Any) -> Any:
-        return module.to(self.device, self.dtype).eval().requires_grad_(requires_grad=False)
 
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.device, self.dtype)
+def _weighted(weight: torch.Tensor) -> torch.nn.Linear:
+    """A linear map without a bias."""
+    made = torch.nn.Linear(weight.shape[1], len(weight), bias=False)
+    made.weight = torch.nn.Parameter(weight)
+    return made
 
 
 def read_model(folder: Path, device: str) -> NoteModel:

@@ -18,20 +18,28 @@ _NAMES: Final = ("custom_text_proj", "embedding_proj_layer", "multi_vector_proje
 
 
 class Projection:
-    """States (n, d) -> vectors (n, dim), float32, L2-normalised."""
+    """States (n, d) -> vectors (n, dim), float32, L2-normalised.
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        self.weight = weight
-        self.bias = bias
+    Args:
+        layer: linear, with a bias.
+    """
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        self.layer = layer
+
+    @property
+    def weight(self) -> torch.Tensor:
+        weight: torch.Tensor = self.layer.get_parameter("weight")
+        return weight
 
     @property
     def dim(self) -> int:
-        return int(self.weight.shape[0])
+        return len(self.weight)
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         import torch
 
-        vectors = torch.nn.functional.linear(states.to(self.weight.dtype), self.weight, self.bias)
+        vectors: torch.Tensor = self.layer(states.to(self.weight.dtype))
         return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
@@ -46,6 +54,7 @@ def load_projection(folder: Path, *, like: torch.Tensor, width: int) -> Projecti
     Raises:
         ModelError: it is not there, not readable, or of another model.
     """
+    import torch
     from safetensors import SafetensorError, safe_open
 
     found = {}
@@ -63,4 +72,6 @@ def load_projection(folder: Path, *, like: torch.Tensor, width: int) -> Projecti
             f"{folder} has no layer {_NAMES[0]} or {_NAMES[2]} from {width} dimensions, which makes a vector of each "
             "token: give a whole checkpoint of this family, not its base model"
         )
-    return Projection(found["weight"], found["bias"])
+    layer = torch.nn.Linear(width, len(found["bias"]))
+    layer.weight, layer.bias = (torch.nn.Parameter(found[name], requires_grad=False) for name in ("weight", "bias"))
+    return Projection(layer)

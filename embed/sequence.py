@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Scalar = TypeVar("Scalar", bound=np.generic)
 
-__all__ = ["SEQUENCE", "Loaded", "Parts", "SequenceEncoder", "last_token_vectors", "padded"]
+__all__ = ["SEQUENCE", "Loaded", "Parts", "SequenceEncoder", "last_token_states", "last_token_vectors", "padded"]
 
 # The kind of a unit that is a whole content.
 SEQUENCE: Final = "sequence"
@@ -121,7 +121,18 @@ def padded(rows: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], NDArray[np
 
 
 def last_token_vectors(model: Any, rows: Sequence[NDArray[np.int64]], device: str, **inputs: Any) -> FloatArray:
+    """As `last_token_states`, without a graph, on the CPU."""
+    import torch
+
+    with torch.inference_mode():
+        vectors: FloatArray = last_token_states(model, rows, device, **inputs).cpu().numpy()
+    return vectors
+
+
+def last_token_states(model: Any, rows: Sequence[NDArray[np.int64]], device: str, **inputs: Any) -> torch.Tensor:
     """L2-normalised states (n, dim), float32, of the last tokens of sequences, padded on the right.
+
+    With a graph where gradients are enabled.
 
     Args:
         model: of transformers, without a head.
@@ -132,13 +143,11 @@ def last_token_vectors(model: Any, rows: Sequence[NDArray[np.int64]], device: st
     import torch
 
     tokens, mask, last = padded(rows)
-    with torch.inference_mode():
-        states: torch.Tensor = model(
-            input_ids=torch.from_numpy(tokens).to(device),
-            attention_mask=torch.from_numpy(mask).to(device),
-            use_cache=False,
-            **inputs,
-        ).last_hidden_state
-        chosen = states[torch.arange(len(rows), device=device), torch.from_numpy(last).to(device)]
-        vectors: FloatArray = torch.nn.functional.normalize(chosen.float(), dim=1).cpu().numpy()
-    return vectors
+    states: torch.Tensor = model(
+        input_ids=torch.from_numpy(tokens).to(device),
+        attention_mask=torch.from_numpy(mask).to(device),
+        use_cache=False,
+        **inputs,
+    ).last_hidden_state
+    chosen = states[torch.arange(len(rows), device=device), torch.from_numpy(last).to(device)]
+    return torch.nn.functional.normalize(chosen.float(), dim=1)

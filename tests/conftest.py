@@ -16,8 +16,8 @@ import pytest
 class FakeChat:
     """A chat endpoint that answers as it is told, in pieces of four letters, and keeps what it receives.
 
-    `answers` are given one after the other, the last again and again; a number is a status to refuse with, a function
-    makes the answer of the request's body.
+    `answers` are given one after the other, the last again and again; a number is a status to refuse with, an object
+    the whole of what is sent, and a function makes the answer of the request's body.
     """
 
     url: str = ""
@@ -27,6 +27,7 @@ class FakeChat:
     paths: list[str] = field(default_factory=list)
     whole: bool = False
     cut: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def system(self) -> str:
@@ -58,7 +59,9 @@ def fake_chat() -> Iterator[FakeChat]:
             if isinstance(answer, int):
                 key = (chat.keys[-1] or "").removeprefix("Bearer ")
                 self._send(answer, "application/json", json.dumps({"error": {"message": f"no, {key}\nnot now"}}))
-            elif chat.whole:
+            elif isinstance(answer, dict):
+                self._send(200, "application/json", json.dumps(answer))
+            elif chat.whole or not body["stream"]:
                 self._send(200, "application/json", json.dumps({"choices": [{"message": {"content": answer}}]}))
             else:
                 pieces = [answer[start : start + 4] for start in range(0, len(answer), 4)]
@@ -69,7 +72,8 @@ def fake_chat() -> Iterator[FakeChat]:
         def _send(self, status: int, kind: str, body: str, *, short: bool = False) -> None:
             data = body.encode()
             self.send_response(status)
-            self.send_header("content-type", kind)
+            for name, value in {"content-type": kind, **chat.headers}.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(data) + (1000 if short else 0)))
             self.end_headers()
             self.wfile.write(data[: len(data) // 2] if short else data)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 __all__ = ["average_gradients", "gathered", "own_device", "rank", "together", "world_size"]
 
@@ -67,9 +68,16 @@ class _Gather(torch.autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """Rows of all processes, each of which has as many: (world * n, ...)."""
+    """Rows of all processes, each of which has as many: (world * n, ...).
+
+    Of three dimensions, the second may differ, and is filled up with zeros.
+    """
     if world_size() == 1:
         return rows
+    if rows.ndim == 3:
+        longest = torch.tensor(rows.shape[1], device=rows.device)
+        distributed.all_reduce(longest, distributed.ReduceOp.MAX)
+        rows = F.pad(rows, (0, 0, 0, int(longest) - rows.shape[1]))
     found: Tensor = _Gather.apply(rows) if rows.is_floating_point() else _without_gradient(rows)
     return found
 

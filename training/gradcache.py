@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 __all__ = ["backward_in_chunks"]
 
@@ -27,7 +28,8 @@ def backward_in_chunks(
     """Add the gradients of `objective(encode(items))` to the weights and return the loss.
 
     Args:
-        encode: items -> vectors (n, dim), rows that do not depend on their neighbours.
+        encode: items -> vectors (n, dim), rows that do not depend on their neighbours; or (n, tokens, dim), filled up
+            with zeros to the longest.
         items: the whole batch.
         chunks: places in `items`, each in one chunk. A single chunk is computed once, plainly.
         objective: vectors (n, dim), in the order of `items` -> the loss.
@@ -47,7 +49,7 @@ def backward_in_chunks(
         states.append(_random_state())
         with torch.no_grad():
             parts.append(encode([items[place] for place in chunk]))
-    whole = torch.cat(parts)
+    whole = torch.cat(_aligned(parts))
     vectors = whole[back.to(whole.device)].detach().requires_grad_()
     loss = objective(vectors)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -59,8 +61,18 @@ def backward_in_chunks(
         if not again.requires_grad:
             continue  # a chunk of what is frozen
         wanted = vectors.grad[torch.tensor(chunk, device=vectors.device)]
+        if again.ndim == 3:
+            wanted = wanted[:, : again.shape[1]]
         (again * wanted).sum().backward()  # type: ignore[no-untyped-call]
     return loss.detach()
+
+
+def _aligned(parts: list[Tensor]) -> list[Tensor]:
+    """Parts of as many tokens each."""
+    if parts[0].ndim < 3:
+        return parts
+    longest = max(part.shape[1] for part in parts)
+    return [F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts]
 
 
 def _random_state() -> tuple[Tensor, Tensor | None]:

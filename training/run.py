@@ -70,6 +70,11 @@ class Run(BaseRun[TrainConfig]):
             # Before the adapters, which begin with random numbers.
             manual_seed(config.run.seed)
             trainable = load_trainable(config.model.encoder, device=own_device(config.run.device))
+            if config.loss.visual and not trainable.has_two_vectors:
+                raise ConfigError(
+                    f"loss.visual: the family {trainable.family} has no vectors of pictures besides, leave it out"
+                )
+            trainable.two_vectors = config.loss.visual > 0
             longest = max(config.loss.matryoshka, default=0)
             if longest > trainable.dim:
                 raise ConfigError(f"loss.matryoshka has {longest}, and the vectors have {trainable.dim} dimensions")

@@ -174,6 +174,7 @@ class LossConfig:
         matryoshka_weights: one a length, the own one first; all 1 if not given.
         distill: weight, 0 to 1, of a cross entropy to the rows' `scores` (a reranker's) over 1 + k documents.
         distill_temperature: by which these scores are divided.
+        visual: share, from 0 to below 1, of a second loss on the vectors of the pictures alone (`notellm2`).
     """
 
     temperature: float = 0.02
@@ -186,11 +187,13 @@ class LossConfig:
     matryoshka_weights: tuple[float, ...] = ()
     distill: float = 0.0
     distill_temperature: float = 1.0
+    visual: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self.temperature > 0, f"temperature must be above 0, not {self.temperature}")
         _check(self.distill_temperature > 0, "distill_temperature must be above 0")
         _check(0 <= self.distill <= 1, f"distill must be from 0 to 1, not {self.distill}")
+        _check(0 <= self.visual < 1, f"visual must be from 0 to below 1, not {self.visual}")
         weights = len(self.matryoshka_weights)
         _check(
             weights in (0, len(self.matryoshka) + 1), "matryoshka_weights must be one more than matryoshka's lengths"

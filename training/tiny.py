@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE, WordLevel
 
-__all__ = ["tiny_clip", "tiny_qwen_vl"]
+__all__ = ["byte_tokenizer", "redraw", "tiny_clip", "tiny_qwen_vl"]
 
 _MARKS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
 _CLASSES: Final = {
@@ -47,7 +47,7 @@ def tiny_qwen_vl(
     import transformers
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _word_tokenizer(words) if words else _byte_tokenizer()
+    tokenizer = _word_tokenizer(words) if words else byte_tokenizer(*_MARKS)
     marks = {mark: tokenizer.token_to_id(mark) for mark in _MARKS}
     size = tokenizer.get_vocab_size()
     config_class, model_class = (getattr(transformers, name) for name in _CLASSES[kind])
@@ -75,7 +75,7 @@ def tiny_qwen_vl(
     )
     torch.manual_seed(seed)
     model = model_class(config)
-    _redraw(model, std)
+    redraw(model, std)
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     colours = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.3, 0.3, 0.3]}
@@ -134,24 +134,31 @@ def tiny_clip(
             vision_config={**tower, "image_size": side, "patch_size": 4},
         )
     )
-    _redraw(model, std)
+    redraw(model, std)
     model.save_pretrained(folder)
     return folder
 
 
-def _redraw(model: torch.nn.Module, std: float) -> None:
+def redraw(model: torch.nn.Module, std: float) -> None:
+    """Draw the weights of all maps again; norms and biases stay."""
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:
                 weight.normal_(0, std)
 
 
-def _byte_tokenizer() -> Tokenizer:
+def byte_tokenizer(*marks: str, before: str | None = None) -> Tokenizer:
+    """A token a byte, and the marks, of which one may stand before every text."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in _MARKS])
+    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
+    if before is not None:
+        number = tokenizer.token_to_id(before)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{before} $A", special_tokens=[(before, number)]
+        )
     return tokenizer
 
 

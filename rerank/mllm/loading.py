@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from mmseek._types import RerankerIdentity
 from mmseek.config import settings
 from mmseek.media import MediaLimits
+from mmseek.models.adapters import is_adapter
 from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint, find_folder
 from mmseek.models.device import pick_device
-from mmseek.models.lora import base_folder, is_adapter, merge
+from mmseek.models.lora import base_folder, merge
 from mmseek.models.spec import absolute
 from mmseek.models.vlm import load_tokenizer, load_with_head
 from mmseek.rerank.mllm import llava, qwen

@@ -12,11 +12,13 @@ import PIL.Image
 import pytest
 import torch
 
+from mmseek.training import tiny_families
 from mmseek.training.configuring import from_mapping, overridden
 from mmseek.training.settings import TrainConfig
 from mmseek.training.tiny import tiny_clip, tiny_qwen_vl
 
 Configure = Callable[..., TrainConfig]
+PUT_TOGETHER = ("mm-embed", "mme5", "notellm2", "colqwen2", "colpali")
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +32,17 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     made: dict[str, Path] = {}
     kinds = {"vlm2vec": "qwen2_vl", "gme": "qwen2_vl", "vlm2vec-2.5": "qwen2_5_vl", "qwen3-vl": "qwen3_vl"}
 
+    whole = {name: getattr(tiny_families, f"tiny_{name.replace('-', '_')}") for name in PUT_TOGETHER}
+
     def make(family: str) -> Path:
-        kind = kinds.get(family, "clip")
+        kind = family if family in whole else kinds.get(family, "clip")
         if kind not in made:
             folder = tmp_path_factory.mktemp(kind)
-            made[kind] = tiny_clip(folder) if kind == "clip" else tiny_qwen_vl(folder, kind)
+            if kind in whole:
+                whole[kind](folder)
+            else:
+                tiny_clip(folder) if kind == "clip" else tiny_qwen_vl(folder, kind)
+            made[kind] = folder
         return made[kind]
 
     return make

@@ -171,7 +171,7 @@ def test_a_row_that_cannot_be_used_is_named(configure: Configure, tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        (("model.encoder=colpali:x",), SpecError, "colpali"),
+        (("model.encoder=jina-v4:x",), SpecError, "jina-v4"),
         (("model.encoder=e5-v:x",), SpecError, "cannot be trained here"),
         (("model.freeze=['nothing like it']",), ConfigError, "model.freeze"),
         (("model.freeze=['.']",), ConfigError, "nothing to train"),

@@ -20,6 +20,12 @@ TRAINABLE: Final[Mapping[str, str]] = MappingProxyType(
         "vlm2vec": "mmseek.training.families.qwen_vl:TrainableQwenVL",
         "qwen3-vl": "mmseek.training.families.qwen_vl:TrainableQwenVL",
         "gme": "mmseek.training.families.qwen_vl:TrainableQwenVL",
+        "biqwen2": "mmseek.training.families.qwen_vl:TrainableQwenVL",
+        "mm-embed": "mmseek.training.families.mm_embed:TrainableMmEmbed",
+        "mme5": "mmseek.training.families.mme5:TrainableMmE5",
+        "notellm2": "mmseek.training.families.notellm2:TrainableNoteLlm2",
+        "colqwen2": "mmseek.training.families.tokens:TrainableTokens",
+        "colpali": "mmseek.training.families.tokens:TrainableTokens",
         "clip": "mmseek.training.families.clip:TrainableClip",
         "uniir-clip-sf": "mmseek.training.families.clip:TrainableClip",
         "st": "mmseek.training.families.st:TrainableSt",
@@ -36,7 +42,7 @@ def load_trainable(spec: str, *, device: str | None = None) -> Trainable:
         SpecError: no family answers to the spec, or the family cannot be trained here.
         ModelError: the weights are missing or unusable.
     """
-    from mmseek.embed import FAMILIES, load_encoder
+    from mmseek.embed import FAMILIES, load_encoder, load_multi_vector_encoder
     from mmseek.embed.detect import resolve
 
     parsed = parse_spec(spec, FAMILIES)
@@ -47,5 +53,6 @@ def load_trainable(spec: str, *, device: str | None = None) -> Trainable:
             f"the family {parsed.family!r} cannot be trained here: model.encoder is one of {', '.join(TRAINABLE)}"
         )
     module, _, name = TRAINABLE[parsed.family].partition(":")
-    trainable: Trainable = getattr(import_module(module), name)(load_encoder(str(parsed), device=device))
+    load = load_multi_vector_encoder if FAMILIES[parsed.family].multi_vector else load_encoder
+    trainable: Trainable = getattr(import_module(module), name)(load(str(parsed), device=device))
     return trainable

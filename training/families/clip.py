@@ -16,14 +16,12 @@ from mmseek.embed.clip_tower import ClipTower
 from mmseek.embed.engine import Unit
 from mmseek.embed.uniir_clip import UniirClipEncoder
 from mmseek.errors import ModelError
-from mmseek.models.checkpoints import find_folder
-from mmseek.models.spec import parse_spec
-from mmseek.training.families.base import Trainable, copy_beside
+from mmseek.training.families.base import OneVector, copy_beside
 
 __all__ = ["TrainableClip"]
 
 
-class TrainableClip(Trainable):
+class TrainableClip(OneVector):
     """Both towers of a CLIP, with gradients."""
 
     counts: ClassVar[str] = "tokens and pictures"
@@ -55,7 +53,7 @@ class TrainableClip(Trainable):
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """In the layout of transformers, whatever the layout was."""
-        source = find_folder(parse_spec(self.spec, [self.family]))
+        source = self.source
         if (source / "open_clip_config.json").is_file() and not self._fused:
             raise ModelError(
                 f"{source} is in open_clip's layout, which is not written: convert it to transformers' first"

@@ -19,14 +19,14 @@ from mmseek.embed.engine import Unit
 from mmseek.embed.mini.encoder import IMAGE_WEIGHT, TEXT_WEIGHT, MiniEncoder
 from mmseek.embed.mini.pictures import TOWER_FILE
 from mmseek.embed.mini.tower import FORMAT_VERSION, ImageTower
-from mmseek.training.families.base import Trainable
+from mmseek.training.families.base import OneVector
 
 __all__ = ["TrainableMini"]
 
 _TEXT, _IMAGE = "text", "image"
 
 
-class TrainableMini(Trainable):
+class TrainableMini(OneVector):
     """The image tower with gradients; texts without."""
 
     counts: ClassVar[str] = "tokens and pictures"

@@ -9,16 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from mmseek.embed.base import EngineEncoder
-from mmseek.embed.engine import Unit
 from mmseek.embed.qwen_vl import QwenVLEncoder
-from mmseek.models.checkpoints import find_folder
-from mmseek.models.spec import parse_spec
-from mmseek.training.families.base import Trainable, copy_beside
+from mmseek.training.families.base import Sequences, copy_beside
 
 __all__ = ["TrainableQwenVL"]
 
 
-class TrainableQwenVL(Trainable):
+class TrainableQwenVL(Sequences):
     """Vectors of the last token's state, with gradients."""
 
     def __init__(self, encoder: EngineEncoder) -> None:
@@ -32,13 +29,8 @@ class TrainableQwenVL(Trainable):
         del kind
         return self._qwen.embedded(payloads)
 
-    def joined(self, units: Sequence[Unit], rows: Sequence[Tensor]) -> Tensor:
-        """The only unit's."""
-        del units
-        return rows[0]
-
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """In the layout of transformers."""
         model: Any = self.inner
         model.save_pretrained(folder, state_dict=dict(state))
-        copy_beside(find_folder(parse_spec(self.spec, [self.family])), folder)
+        copy_beside(self.source, folder)

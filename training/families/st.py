@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from mmseek.embed.base import EngineEncoder
-from mmseek.embed.engine import Unit
 from mmseek.embed.st import StEncoder
-from mmseek.training.families.base import Trainable
+from mmseek.training.families.base import Sequences
 
 __all__ = ["TrainableSt"]
 
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
-class TrainableSt(Trainable):
+class TrainableSt(Sequences):
     """A `SentenceTransformer`, with gradients."""
 
     def __init__(self, encoder: EngineEncoder) -> None:
@@ -43,11 +42,6 @@ class TrainableSt(Trainable):
             for place, row in zip(places, found, strict=True):
                 rows[place] = row
         return torch.stack(rows)
-
-    def joined(self, units: Sequence[Unit], rows: Sequence[Tensor]) -> Tensor:
-        """The only unit's."""
-        del units
-        return rows[0]
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """In the layout of sentence-transformers."""

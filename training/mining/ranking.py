@@ -47,49 +47,74 @@ def best_of(queries: FloatArray, pool: Iterable[FloatArray], asked: Sequence[Ask
     """
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    labelled = [np.full(len(each.labelled), np.nan, dtype=np.float32) for each in asked]
+    labelled, hidden = _Pairs([each.labelled for each in asked]), _Pairs([each.excluded for each in asked])
+    told = np.full(len(labelled.rows), np.nan, dtype=np.float32)
+    limited = [number for number, each in enumerate(asked) if each.allowed is not None]
     start = 0
     for block in pool:
+        usable = np.isfinite(block).all(axis=1)
         for first in range(0, len(queries), _QUERIES_AT_ONCE):
-            part = slice(first, first + _QUERIES_AT_ONCE)
-            found = np.nan_to_num(queries[part] @ block.T, nan=-np.inf)
-            for row, query in zip(found, range(first, first + len(found)), strict=True):
-                _look(row, asked[query], labelled[query], start)
+            part = slice(first, min(first + _QUERIES_AT_ONCE, len(queries)))
+            found = queries[part] @ block.T
+            if not usable.all():
+                found[:, ~usable] = -np.inf
+            number, query, row = labelled.inside(part, start, len(block))
+            told[number] = found[query, row]
+            for limit in limited:
+                if part.start <= limit < part.stop:
+                    _keep(found[limit - first], asked[limit].allowed, start)
+            _, query, row = hidden.inside(part, start, len(block))
+            found[query, row] = -np.inf
             rows[part], scores[part] = _better(rows[part], scores[part], found, start, k)
         start += len(block)
-    return Best(rows, scores, labelled)
+    ends = np.cumsum([len(each.labelled) for each in asked])[:-1]
+    return Best(rows, scores, np.split(told, ends))
 
 
-def _look(row: FloatArray, asked: Asked, labelled: FloatArray, start: int) -> None:
-    """Take a query's labelled scores out of a block, and hide what it must not see."""
-    end = start + len(row)
-    inside = (asked.labelled >= start) & (asked.labelled < end)
-    labelled[inside] = row[asked.labelled[inside] - start]
-    if asked.allowed is not None:
-        here = asked.allowed[(asked.allowed >= start) & (asked.allowed < end)] - start
-        kept = row[here].copy()
-        row[:] = -np.inf
-        row[here] = kept
-    row[asked.excluded[(asked.excluded >= start) & (asked.excluded < end)] - start] = -np.inf
+class _Pairs:
+    """Pairs of a query and a row of the pool, by row, so that those of a block are found at once."""
+
+    def __init__(self, rows: Sequence[NDArray[np.int64]]) -> None:
+        self.rows = np.concatenate([np.empty(0, dtype=np.int64), *rows])
+        self._queries = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+        self._order = np.argsort(self.rows, kind="stable")
+        self._sorted = self.rows[self._order]
+
+    def inside(
+        self, part: slice, start: int, length: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of a part of the queries and a block of the pool: the pairs' numbers, queries and rows in both."""
+        numbers = self._order[slice(*np.searchsorted(self._sorted, [start, start + length]))]
+        queries = self._queries[numbers]
+        here = (queries >= part.start) & (queries < part.stop)
+        return numbers[here], queries[here] - part.start, self.rows[numbers[here]] - start
+
+
+def _keep(row: FloatArray, allowed: NDArray[np.int64] | None, start: int) -> None:
+    """Hide what a query may not see."""
+    assert allowed is not None
+    here = allowed[(allowed >= start) & (allowed < start + len(row))] - start
+    kept = row[here].copy()
+    row[:] = -np.inf
+    row[here] = kept
 
 
 def _better(
     rows: NDArray[np.int64], scores: FloatArray, found: FloatArray, start: int, k: int
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    if found.shape[1] > k:
-        # Whatever equals the k-th score may be among the k; ties beyond that are rare and settled by row below.
-        kth = np.partition(found, found.shape[1] - k, axis=1)[:, found.shape[1] - k]
-        most = int((found >= kth[:, None]).sum(axis=1).max())
-        columns = np.argsort(-found, axis=1, kind="stable")[:, : max(k, most)] if most > k else _top(found, k)
-    else:
-        columns = np.broadcast_to(np.arange(found.shape[1]), found.shape)
-    all_rows = np.concatenate([rows, columns + start], axis=1)
-    all_scores = np.concatenate([scores, np.take_along_axis(found, columns, axis=1)], axis=1)
+    # Of equal scores the earlier row wins, so a later block must be above the k-th.
+    hits = found > scores[:, -1:]
+    if found.shape[1] > k and int(hits.sum(axis=1).max(initial=0)) > k:
+        # Whatever equals the block's own k-th score may be among the k; ties beyond that are settled by row below.
+        hits &= found >= np.partition(found, found.shape[1] - k, axis=1)[:, found.shape[1] - k, None]
+    query, column = np.nonzero(hits)
+    if not len(query):
+        return rows, scores
+    counts = np.bincount(query, minlength=len(rows))
+    place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    new_rows = np.full((len(rows), int(counts.max())), -1, dtype=np.int64)
+    new_scores = np.full(new_rows.shape, -np.inf, dtype=np.float32)
+    new_rows[query, place], new_scores[query, place] = column + start, found[query, column]
+    all_rows, all_scores = np.concatenate([rows, new_rows], axis=1), np.concatenate([scores, new_scores], axis=1)
     order = np.lexsort((all_rows, -all_scores), axis=1)[:, :k]
-    chosen, values = np.take_along_axis(all_rows, order, axis=1), np.take_along_axis(all_scores, order, axis=1)
-    return np.where(np.isneginf(values), -1, chosen), values
-
-
-def _top(found: FloatArray, k: int) -> NDArray[np.int64]:
-    columns: NDArray[np.int64] = np.argpartition(found, found.shape[1] - k, axis=1)[:, found.shape[1] - k :]
-    return columns
+    return np.take_along_axis(all_rows, order, axis=1), np.take_along_axis(all_scores, order, axis=1)

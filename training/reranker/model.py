@@ -14,8 +14,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from mmseek._types import Pair
 from mmseek.errors import ModelError, SpecError
+from mmseek.models.adapters import is_adapter
 from mmseek.models.checkpoints import find_folder
-from mmseek.models.lora import is_adapter
 from mmseek.models.spec import Spec, parse_spec
 from mmseek.rerank.base import Prepared
 from mmseek.rerank.mllm.backbone import answer_rows

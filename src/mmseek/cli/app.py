@@ -36,6 +36,7 @@ from mmseek.cli import (
     search,
     serve,
     snapshot,
+    synthesize,
     train,
     train_reranker,
     tune,
@@ -76,6 +77,7 @@ app.command("reembed")(reembed.reembed)
 app.command("duplicates")(duplicates.duplicates)
 app.command("eval")(evaluate.evaluate)
 app.command("mine")(mine.mine)
+app.command("synthesize")(synthesize.synthesize)
 app.command("train")(train.train)
 app.command("train-reranker")(train_reranker.train_reranker)
 app.command("merge")(train.merge)

@@ -1,23 +1,86 @@
-"""What the verbs that train show: their steps, and the sources of their rows."""
+"""What the verbs that train have in common: an option, their steps, the sources of their rows, and how they end."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeAlias
 
-from mmseek.cli.output import duration, one_line, say
+import typer
+
+from mmseek.cli.failures import EXIT_PARTIAL
+from mmseek.cli.output import Output, count, duration, one_line, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
+    from mmseek.errors import ItemError
+    from mmseek.training.base_run import Trained
     from mmseek.training.logs import StepReport
     from mmseek.training.plan import SourcePlan
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+ChangesOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Change a setting; may be given again.", show_default=False),
+]
+
+
+class Startable(Protocol):
+    """A run of either verb."""
+
+    @property
+    def output(self) -> Path: ...
+    @property
+    def bad_rows(self) -> list[ItemError]: ...
+    def start(self, on_step: Callable[[StepReport], None] | None = None) -> Trained: ...
+
+
+def carry_out(run: Startable, out: Output, what: str) -> None:
+    """Train to the end and tell what came of it.
+
+    Args:
+        run: ready to start.
+        out: where results go.
+        what: is trained, the key of its spec: `encoder` or `reranker`.
+
+    Raises:
+        typer.Exit: rows were left out.
+    """
+    began = time.monotonic()
+    with Steps() as steps:
+        trained = run.start(steps)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first of torchrun's processes speaks for all
+    out.json(
+        {
+            what: trained.spec,
+            "output": str(run.output),
+            "steps": trained.steps,
+            "resumed_from": trained.resumed_from,
+            "loss": trained.loss if math.isfinite(trained.loss) else None,
+            "bad_rows": len(run.bad_rows),
+            "skipped": list(trained.skipped),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+    )
+    out.show(f"trained {one_line(trained.spec)}: {count(trained.steps, 'step')}, last loss {trained.loss:.4f}")
+    tell_left_out(trained.skipped)
+    if run.bad_rows or trained.skipped:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def tell_left_out(reasons: Sequence[object]) -> None:
+    """The first reasons why rows are left out."""
+    for reason in reasons[:3]:
+        say(f"note: left out: {reason}")
 
 
 def source_table(sources: Sequence[SourcePlan]) -> Any:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.options import JsonOption
-from mmseek.cli.output import count, one_line, say, size, verb_output
-from mmseek.cli.steps import Steps, source_table
+from mmseek.cli.output import count, one_line, size, verb_output
+from mmseek.cli.steps import ChangesOption, carry_out, source_table, tell_left_out
 
 if TYPE_CHECKING:
     from mmseek.training.plan import Plan
@@ -26,10 +22,7 @@ def train(
             "--config", metavar="F.yaml", help="A file, or the name of a recipe: vlm2vec-v2.", show_default=False
         ),
     ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=VALUE", help="Change a setting; may be given again.", show_default=False),
-    ] = None,
+    changes: ChangesOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be: sizes, steps, memory. Nothing is written.")
     ] = False,
@@ -47,8 +40,7 @@ def train(
         from mmseek.training.run import Run, load_config
 
         run = Run(load_config(config, changes or []))
-        for error in run.bad_rows[:3]:
-            say(f"note: left out: {error}")
+        tell_left_out(run.bad_rows)
         if dry_run:
             from mmseek.training.plan import plan
 
@@ -56,28 +48,7 @@ def train(
             out.json(made.to_json())
             out.show(*_planned(made))
             return
-        began = time.monotonic()
-        with Steps() as steps:
-            trained = run.start(steps)
-        if os.environ.get("RANK", "0") != "0":
-            return  # the first of torchrun's processes speaks for all
-        out.json(
-            {
-                "encoder": trained.spec,
-                "output": str(run.output),
-                "steps": trained.steps,
-                "resumed_from": trained.resumed_from,
-                "loss": trained.loss if math.isfinite(trained.loss) else None,
-                "bad_rows": len(run.bad_rows),
-                "skipped": list(trained.skipped),
-                "seconds": round(time.monotonic() - began, 3),
-            }
-        )
-        out.show(f"trained {one_line(trained.spec)}: {count(trained.steps, 'step')}, last loss {trained.loss:.4f}")
-        for reason in trained.skipped[:3]:
-            say(f"note: left out: {reason}")
-        if run.bad_rows or trained.skipped:
-            raise typer.Exit(EXIT_PARTIAL)
+        carry_out(run, out, "encoder")
 
 
 def _planned(plan: Plan) -> tuple[Any, ...]:

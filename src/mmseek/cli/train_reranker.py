@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmseek.cli.failures import EXIT_PARTIAL
 from mmseek.cli.options import JsonOption
-from mmseek.cli.output import count, one_line, say, verb_output
-from mmseek.cli.steps import Steps, source_table
+from mmseek.cli.output import count, one_line, verb_output
+from mmseek.cli.steps import ChangesOption, carry_out, source_table, tell_left_out
 
 if TYPE_CHECKING:
     from mmseek.training.reranker import RerankerRun
@@ -20,10 +17,7 @@ if TYPE_CHECKING:
 
 def train_reranker(
     config: Annotated[Path, typer.Option("--config", metavar="F.yaml", help="The configuration.", show_default=False)],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=VALUE", help="Change a setting; may be given again.", show_default=False),
-    ] = None,
+    changes: ChangesOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be: rows, steps, parameters. Nothing is written.")
     ] = False,
@@ -41,33 +35,13 @@ def train_reranker(
         from mmseek.training.reranker import RerankerRun, load_reranker_config
 
         run = RerankerRun(load_reranker_config(config, changes or []))
-        for error in run.bad_rows[:3]:
-            say(f"note: left out: {error}")
+        tell_left_out(run.bad_rows)
         if dry_run:
             document, shown = _planned(run)
             out.json(document)
             out.show(*shown)
             return
-        began = time.monotonic()
-        with Steps() as steps:
-            trained = run.start(steps)
-        out.json(
-            {
-                "reranker": trained.spec,
-                "output": str(run.output),
-                "steps": trained.steps,
-                "resumed_from": trained.resumed_from,
-                "loss": trained.loss if math.isfinite(trained.loss) else None,
-                "bad_rows": len(run.bad_rows),
-                "skipped": list(trained.skipped),
-                "seconds": round(time.monotonic() - began, 3),
-            }
-        )
-        out.show(f"trained {one_line(trained.spec)}: {count(trained.steps, 'step')}, last loss {trained.loss:.4f}")
-        for reason in trained.skipped[:3]:
-            say(f"note: left out: {reason}")
-        if run.bad_rows or trained.skipped:
-            raise typer.Exit(EXIT_PARTIAL)
+        carry_out(run, out, "reranker")
 
 
 def _planned(run: RerankerRun) -> tuple[dict[str, Any], tuple[Any, ...]]:

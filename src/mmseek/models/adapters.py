@@ -19,10 +19,10 @@ from mmseek.errors import MissingExtra, ModelError
 from mmseek.models.checkpoints import files_sha256, find_folder, json_object, pickle_refused
 from mmseek.models.spec import Spec
 
-__all__ = ["adapted_fingerprint", "merged", "put_on", "split_adapter"]
+__all__ = ["CONFIG", "WEIGHTS", "adapted_fingerprint", "is_adapter", "merged", "put_on", "split_adapter"]
 
-_CONFIG: Final = "adapter_config.json"
-_WEIGHTS: Final = "adapter_model.safetensors"
+CONFIG: Final = "adapter_config.json"
+WEIGHTS: Final = "adapter_model.safetensors"
 # What names of weights may have before the layers, by the version that wrote them and with or without the head.
 _WRAPPERS: Final = frozenset({"base_model", "model", "language_model", "weight"})
 
@@ -35,7 +35,7 @@ def split_adapter(spec: Spec) -> tuple[Spec, Path | None]:
     """
     if spec.adapter is not None:
         return replace(spec, adapter=None), _checked(find_folder(Spec(spec.family, spec.adapter)))
-    if spec.model is None or spec.revision is not None or not _is_adapter(Path(spec.model).expanduser()):
+    if spec.model is None or spec.revision is not None or not is_adapter(Path(spec.model).expanduser()):
         return spec, None
     folder = _checked(Path(spec.model).expanduser())
     return _base(spec, folder), folder
@@ -48,9 +48,9 @@ def adapted_fingerprint(fingerprint: str, adapter: Path | None) -> str:
     """
     if adapter is None:
         return fingerprint
-    config = {key: value for key, value in json_object(adapter / _CONFIG).items() if "base_model" not in key}
+    config = {key: value for key, value in json_object(adapter / CONFIG).items() if "base_model" not in key}
     text = json.dumps(config, sort_keys=True)
-    return files_sha256([adapter / _WEIGHTS], recipe=f"{fingerprint} with the LoRA adapter {text}")
+    return files_sha256([adapter / WEIGHTS], recipe=f"{fingerprint} with the LoRA adapter {text}")
 
 
 def merged(model: Any, adapter: Path | None) -> Any:
@@ -100,7 +100,7 @@ def _fill(wrapped: Any, name: str, folder: Path) -> None:
         for key, value in wrapped.state_dict().items()
         if f".{name}." in f"{key}." and "lora_" in key
     }
-    given = {_plain(key, name): value for key, value in load_file(folder / _WEIGHTS).items()}
+    given = {_plain(key, name): value for key, value in load_file(folder / WEIGHTS).items()}
     if odd := sorted(places.keys() ^ given.keys()):
         raise ModelError(
             f"the LoRA adapter {folder} does not fit the model: {odd[0]} and {len(odd) - 1} more weights are only in "
@@ -115,20 +115,21 @@ def _plain(key: str, adapter: str) -> str:
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS and part != adapter)
 
 
-def _is_adapter(folder: Path) -> bool:
-    return (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no whole model."""
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def _checked(folder: Path) -> Path:
-    config = json_object(folder / _CONFIG)
+    config = json_object(folder / CONFIG)
     if config.get("peft_type") != "LORA":
         raise ModelError(
             f"{folder} holds an adapter of type {config.get('peft_type')}, and only LORA is read: use another"
         )
-    if not (folder / _WEIGHTS).is_file():
+    if not (folder / WEIGHTS).is_file():
         for pickled in sorted(folder.glob("adapter_model.*")):
             raise pickle_refused(pickled)
-        raise ModelError(f"{folder} has no {_WEIGHTS}: get the adapter again")
+        raise ModelError(f"{folder} has no {WEIGHTS}: get the adapter again")
     return folder
 
 
@@ -138,7 +139,7 @@ def _base(spec: Spec, folder: Path) -> Spec:
     Raises:
         ModelError: it is not to be found.
     """
-    base = json_object(folder / _CONFIG).get("base_model_name_or_path")
+    base = json_object(folder / CONFIG).get("base_model_name_or_path")
     advice = f"write {spec.family}:BASE_MODEL#{folder}"
     if not isinstance(base, str) or not base:
         raise ModelError(f"{folder} is a LoRA adapter that does not name its base model: {advice}")

@@ -8,23 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.errors import ModelError
+from mmseek.models.adapters import CONFIG, WEIGHTS
 from mmseek.models.checkpoints import find_folder, json_object, pickle_refused
 from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["base_folder", "is_adapter", "merge"]
+__all__ = ["base_folder", "merge"]
 
-_CONFIG: Final = "adapter_config.json"
-_WEIGHTS: Final = "adapter_model.safetensors"
 # What would change the outputs and is not merged here.
 _REFUSED: Final = ("modules_to_save", "layers_pattern", "rank_pattern", "alpha_pattern")
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no whole model."""
-    return (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def base_folder(folder: Path, family: str) -> Path:
@@ -33,9 +27,9 @@ def base_folder(folder: Path, family: str) -> Path:
     Raises:
         ModelError: it names none, or that is not here.
     """
-    name = json_object(folder / _CONFIG).get("base_model_name_or_path")
+    name = json_object(folder / CONFIG).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
-        raise ModelError(f"{folder / _CONFIG} names no base model: get the adapter again")
+        raise ModelError(f"{folder / CONFIG} names no base model: get the adapter again")
     beside = folder / name
     return beside if beside.is_dir() else find_folder(Spec(family, name))
 
@@ -49,12 +43,12 @@ def merge(model: Any, folder: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    config = json_object(folder / _CONFIG)
+    config = json_object(folder / CONFIG)
     scale = _scale(config, folder)
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     if not path.is_file():
         pickled = folder / "adapter_model.bin"
-        raise pickle_refused(pickled) if pickled.is_file() else ModelError(f"{folder} has no {_WEIGHTS}: get it again")
+        raise pickle_refused(pickled) if pickled.is_file() else ModelError(f"{folder} has no {WEIGHTS}: get it again")
     halves = load_file(path)
     modules = dict(model.named_modules())
     names = sorted({name.rpartition(".lora_")[0] for name in halves if ".lora_" in name})

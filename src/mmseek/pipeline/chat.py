@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mmseek._network import is_loopback, key_in
 from mmseek.config import settings
-from mmseek.errors import ConfigError
+from mmseek.errors import ConfigError, EndpointError
 from mmseek.pipeline.chat_answers import (
     DONE,
     PassingFailure,
+    Reply,
     broke_off,
     is_streamed,
     piece_of,
     refused,
+    reply_of,
     unreachable,
     whole_of,
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
     import tenacity
 
-__all__ = ["Chat", "Message", "read_key"]
+__all__ = ["Chat", "Message", "Reply", "read_key"]
 
 Message = dict[str, Any]
 
 _LONGEST_WAIT: Final = 20.0
+# What an endpoint itself may ask us to wait, in seconds.
+_LONGEST_ASKED: Final = 60.0
+_MAX_ANSWER: Final = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class Chat:
         import httpx
         import tenacity
 
-        with httpx.Client(timeout=self.timeout, follow_redirects=False) as client:
+        with httpx.Client(**self._options()) as client:
             try:
                 again = tenacity.Retrying(**self._retrying())
                 response: httpx.Response = again(self._begun, client, messages)
@@ -108,7 +117,7 @@ class Chat:
         import httpx
         import tenacity
 
-        async with httpx.AsyncClient(timeout=self.timeout, follow_redirects=False) as client:
+        async with httpx.AsyncClient(**self._options()) as client:
             try:
                 response: httpx.Response = await tenacity.AsyncRetrying(**self._retrying())(
                     self._abegun, client, messages
@@ -129,6 +138,27 @@ class Chat:
             finally:
                 await response.aclose()
 
+    def ask(self, messages: Sequence[Message], before: Callable[[], None] | None = None) -> Reply:
+        """The whole answer in one piece. What breaks off, or drips on for longer than `timeout`, is tried again too.
+
+        Args:
+            messages: the conversation.
+            before: called before every try; what it raises goes through.
+
+        Raises:
+            EndpointError: as in `stream`.
+        """
+        import httpx
+        import tenacity
+
+        with httpx.Client(**self._options()) as client:
+            try:
+                again = tenacity.Retrying(**self._retrying())
+                found: Reply = again(self._asked, client, messages, before)
+            except PassingFailure as failure:
+                raise failure.error from failure.__cause__
+        return found
+
     def complete(self, messages: Sequence[Message]) -> str:
         """The whole answer; errors as in `stream`."""
         return "".join(self.stream(messages))
@@ -136,6 +166,9 @@ class Chat:
     async def acomplete(self, messages: Sequence[Message]) -> str:
         """The whole answer; errors as in `stream`."""
         return "".join([piece async for piece in self.astream(messages)])
+
+    def _options(self) -> dict[str, Any]:
+        return {"timeout": self.timeout, "follow_redirects": False, "verify": _certificates()}
 
     def _retrying(self) -> dict[str, Any]:
         import tenacity
@@ -145,7 +178,7 @@ class Chat:
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome is not None else None
             asked = error.wait if isinstance(error, PassingFailure) else None
-            return doubled(state) if asked is None else min(asked, _LONGEST_WAIT)
+            return max(doubled(state), min(asked or 0.0, _LONGEST_ASKED))
 
         return {
             "retry": tenacity.retry_if_exception_type(PassingFailure),
@@ -154,7 +187,9 @@ class Chat:
             "reraise": True,
         }
 
-    def _request(self, client: httpx.Client | httpx.AsyncClient, messages: Sequence[Message]) -> httpx.Request:
+    def _request(
+        self, client: httpx.Client | httpx.AsyncClient, messages: Sequence[Message], *, stream: bool = True
+    ) -> httpx.Request:
         url = self.url.rstrip("/")
         url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
         body = {
@@ -162,17 +197,35 @@ class Chat:
             "messages": list(messages),
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
-            "stream": True,
+            "stream": stream,
         }
         headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         return client.build_request("POST", url, json=body, headers=headers)
 
-    def _begun(self, client: httpx.Client, messages: Sequence[Message]) -> httpx.Response:
+    def _asked(self, client: httpx.Client, messages: Sequence[Message], before: Callable[[], None] | None) -> Reply:
+        import httpx
+
+        if before is not None:
+            before()
+        response = self._begun(client, messages, stream=False)
+        body, until = bytearray(), time.monotonic() + self.timeout
+        try:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > _MAX_ANSWER or time.monotonic() > until:
+                    raise PassingFailure(EndpointError(f"{self.url} does not come to an end of its answer: ask again"))
+        except httpx.HTTPError as error:
+            raise PassingFailure(broke_off(self.url, error)) from error
+        finally:
+            response.close()
+        return reply_of(bytes(body))
+
+    def _begun(self, client: httpx.Client, messages: Sequence[Message], *, stream: bool = True) -> httpx.Response:
         """The response, of which nothing but the status has been read."""
         import httpx
 
         try:
-            response = client.send(self._request(client, messages), stream=True)
+            response = client.send(self._request(client, messages, stream=stream), stream=True)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from error
         if response.status_code == 200:
@@ -202,6 +255,14 @@ class Chat:
         finally:
             await response.aclose()
         raise refused(self.url, response, body, self.api_key)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: it takes longer than many a request."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def read_key(file: Path | None) -> str | None:

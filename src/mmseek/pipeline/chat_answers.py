@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mmseek._network import PASSING, retry_after
@@ -11,12 +12,24 @@ from mmseek.errors import EndpointError
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["DONE", "PassingFailure", "broke_off", "is_streamed", "piece_of", "refused", "unreachable", "whole_of"]
+__all__ = [
+    "DONE",
+    "PassingFailure",
+    "Reply",
+    "broke_off",
+    "is_streamed",
+    "piece_of",
+    "refused",
+    "reply_of",
+    "unreachable",
+    "whole_of",
+]
 
 # OpenAI's own client asks again after these too.
 _TRY_AGAIN: Final = PASSING | {409, 500}
 _SHOWN: Final = 200
 _MAX_LINE: Final = 2**20
+_COUNTS: Final = ("prompt_tokens", "completion_tokens")
 DONE: Final = object()
 
 
@@ -27,6 +40,24 @@ class PassingFailure(Exception):
         super().__init__(str(error))
         self.error = error
         self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer and what the endpoint says of it.
+
+    Args:
+        text: the answer; empty if there is none.
+        finish: why it ended: `stop`, `length`, `content_filter`; empty if the endpoint does not say.
+        refusal: what the model says in place of an answer that it will not give.
+        prompt_tokens, completion_tokens: as the endpoint counts; None if it does not.
+    """
+
+    text: str
+    finish: str = ""
+    refusal: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> PassingFailure:
@@ -71,6 +102,17 @@ def piece_of(line: str) -> str | object:
 def whole_of(body: bytes) -> str:
     """The words of an answer that came whole; errors as in `piece_of`."""
     return _text(body, "message")
+
+
+def reply_of(data: bytes) -> Reply:
+    """A whole answer with what the endpoint says of it; errors as in `piece_of`."""
+    text = _text(data, "message")
+    found = json.loads(data)
+    choice = found["choices"][0] if found["choices"] else {}
+    message, usage = choice.get("message") or {}, found.get("usage")
+    counts = [(usage or {}).get(key) if isinstance(usage, dict | None) else None for key in _COUNTS]
+    asked, answered = (each if isinstance(each, int) and each >= 0 else None for each in counts)
+    return Reply(text, str(choice.get("finish_reason") or ""), str(message.get("refusal") or ""), asked, answered)
 
 
 def _reason(body: bytes, key: str | None) -> str:

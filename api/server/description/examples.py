@@ -34,6 +34,19 @@ _SEARCH: Final = {
     "took_ms": 14.2,
     "timings": {"encode": 12.1, "search": 2.1},
 }
+_SOURCE: Final = {
+    "number": 1,
+    "id": "shoe-17",
+    "document": "shoe-17",
+    "title": "shoe-17",
+    "page": None,
+    "region": None,
+    "passage": None,
+    "score": 0.51,
+    "pictures": 1,
+    "text": "a red shoe",
+    "images": ["/v1/documents/shoe-17/images/0"],
+}
 _JOB: Final = {
     "id": "job-5f0c2d9e8a1b3c47",
     "state": "running",
@@ -121,6 +134,22 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     ),
     "POST /v1/search/upload": Example(_SEARCH),
     "POST /v1/recommend": Example(_SEARCH, {"like": ["n1"], "unlike": ["shoe-17"], "k": 3}),
+    "GET /v1/ask": Example(
+        {"available": True, "model": "qwen3-vl", "max_tokens": 1024, "context_chars": 12000, "pictures": 6}
+    ),
+    "POST /v1/ask": Example(
+        {
+            "answer": "It is red [1].",
+            "found": True,
+            "citations": [1],
+            "invented": [],
+            "sources": [_SOURCE],
+            "searched": "what colour is the shoe?",
+            "below_threshold": 0,
+            "took_ms": 812.5,
+        },
+        {"text": "what colour is the shoe?", "k": 3},
+    ),
     "GET /v1/collection": Example(_COLLECTION),
     "GET /v1/documents": Example({"documents": [_NOTE, _SHOE], "next": "WzIsICI4ZjNjMTA5YTRiMjciXQ"}),
     "POST /v1/documents": Example(

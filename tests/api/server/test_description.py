@@ -7,12 +7,13 @@ import jsonschema
 import pytest
 from fastapi.testclient import TestClient
 
-from mmseek.api.server import create_app
+from mmseek.api.server import Answering, create_app
 from mmseek.api.server.description import CODES
 from mmseek.api.server.description.examples import EXAMPLES
 from mmseek.api.server.description.openapi import operations, plain_name
 from mmseek.api.server.hosting import CollectionRoot
 from mmseek.api.server.security.gate import OPEN
+from mmseek.pipeline.chat import Chat
 from mmseek.pipeline.reranking import as_stages
 from mmseek.testing import FakeEncoder, FakeReranker
 
@@ -20,10 +21,10 @@ NO_JSON = ("image/*", "image/jpeg", "text/plain")
 
 
 @pytest.fixture
-def client(tmp_path):
+def client(tmp_path, fake_chat):
     stages = as_stages([FakeReranker(lambda _: 1.0, spec="mini")], None)
     root = CollectionRoot(tmp_path / "root", [FakeEncoder(spec="mini")], stages)
-    with TestClient(create_app(root=root)) as opened:
+    with TestClient(create_app(root=root, answering=Answering(Chat(fake_chat.url, "qwen3-vl")))) as opened:
         yield opened
 
 

@@ -66,7 +66,7 @@ def test_recall_depends_on_what_is_asked(gap):
 
 def test_auto_goes_by_size_and_memory():
     assert plan.kinds_to_try("auto", None, 384, 10_000) == ["exact"]
-    assert plan.kinds_to_try("auto", 10**12, 384, 10**6) == ["hnsw", "ivf-pq", "rabitq"]
+    assert plan.kinds_to_try("auto", 10**12, 384, 10**6) == ["hnsw", "ivf-sq8", "ivf-pq", "rabitq"]
     assert plan.kinds_to_try("auto", 3 * 10**8, 384, 10**6) == ["ivf-pq", "rabitq"]
     assert plan.kinds_to_try("auto", 1, 384, 10**6) == ["rabitq"]
     assert plan.kinds_to_try("int8", 1, 384, 10**6) == ["int8"]
@@ -83,7 +83,7 @@ def test_auto_takes_one_that_reaches_the_target(gap, monkeypatch):
     told = []
     tuned = tuning.tune(Settings("auto", 0.95), trial_of(rows, queries), told.append)
     assert tuned.recall >= 0.95
-    assert [line.split()[1] for line in told if line.startswith("tried")] == ["hnsw", "ivf-pq", "rabitq"]
+    assert [line.split()[1] for line in told if line.startswith("tried")] == ["hnsw", "ivf-sq8", "ivf-pq", "rabitq"]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 7, 20, 33])

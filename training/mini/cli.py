@@ -9,10 +9,12 @@ run that made the shipped weights; its settings stand in the weights file's head
 """
 
 import argparse
+import copy
 import json
 import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from mmseek.embed.mini.tower import ImageTower, TowerConfig, save_tower
 from mmseek.training.mini.crops import CropSet, build_set, open_set
 from mmseek.training.mini.data import Picture, Pictures, load_pictures
 from mmseek.training.mini.duplicates import duplicates_kept
-from mmseek.training.mini.finish import choose, fused
+from mmseek.training.mini.finish import blended, choose, fused, with_settings
 from mmseek.training.mini.fresh import Fresh, prepare
 from mmseek.training.mini.loop import Schedule, State, load_state, run, save_state
 from mmseek.training.mini.losses import LossWeights, Objective
@@ -42,6 +44,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, required=True, help="folder of the teacher: teacher.py and its weights")
     parser.add_argument("--out", type=Path, required=True, help="weights file to write (safetensors)")
     parser.add_argument("--start", type=Path, help="checkpoint of an earlier run (its --work's tower.safetensors)")
+    parser.add_argument("--blend", type=float, default=1.0, help="with --start: how far from there to the new weights")
+    parser.add_argument("--head", type=float, nargs=2, metavar=("TEMPERATURE", "CENTRE"), help="instead of choosing")
     parser.add_argument("--work", type=Path, help="folder for views and checkpoints (5 GB); kept, and taken up again")
     parser.add_argument("--minutes", type=float, default=55, help="length of the training; 0: by --steps alone")
     parser.add_argument("--steps", type=int, default=0, help="end after so many steps; 0: by --minutes alone")
@@ -162,17 +166,23 @@ def train_all(args: argparse.Namespace, material: Material, held: HeldOut) -> tu
     return result
 
 
-def about(args: argparse.Namespace, pictures: Pictures, state: State, choice: object) -> dict[str, str]:
+def about(
+    args: argparse.Namespace, pictures: Pictures, left_out: Sequence[int], state: State, choice: object
+) -> dict[str, str]:
     """What the weights file says of its making."""
     schedule, weights = plan(args)
     counts: dict[str, int] = {}
-    for picture in pictures.train:
+    for row, picture in enumerate(pictures.train):
+        if row in left_out:
+            continue
         counts[picture.source] = counts.get(picture.source, 0) + 1
     return {
         "made_by": "python -m mmseek.training.mini",
         "data": json.dumps(counts),
         "seed": str(args.seed),
         "views": str(args.sets),
+        "left_out": str(len(left_out)),
+        "start": "nothing" if args.start is None else f"an earlier run's weights; {args.blend} of the way from them",
         "schedule": json.dumps(asdict(schedule)),
         "loss_weights": json.dumps(asdict(weights)),
         "steps": str(state.step),
@@ -211,8 +221,16 @@ def main(argv: list[str] | None = None) -> None:
     held = held_out(pictures.held_out, encode, TowerConfig().size)
     material = gather(args, pictures.train, targets)
     tower, state = train_all(args, material, held)
+    if args.start is not None:
+        earlier = copy.deepcopy(tower)
+        load_state(args.start, earlier)
+        tower = blended(earlier, tower, args.blend)
     final, tried = choose(fused(tower), targets.label_vectors, held)
     for choice in tried:
         logger.info("head %s", json.dumps(asdict(choice)))
-    save_tower(final, args.out, about(args, pictures, state, asdict(tried[0])))
+    chosen = asdict(tried[0])
+    if args.head is not None:
+        final = with_settings(fused(tower), targets.label_vectors, *args.head)
+        chosen = {"temperature": args.head[0], "centre": args.head[1]}
+    save_tower(final, args.out, about(args, pictures, material.left_out, state, chosen))
     logger.info("wrote %s, %d bytes", args.out, args.out.stat().st_size)

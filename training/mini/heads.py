@@ -55,7 +55,7 @@ class Plan:
     keep: float = 60.0
     fusion_keep: float = 5.0
     gate: float = 2.0
-    shift: float = -1.0
+    shift: float = -3.0
     pool: int = 500
     texts: int = 256
 

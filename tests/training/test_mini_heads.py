@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmseek.embed.mini.correction import Correction
 from mmseek.embed.mini.tower import ImageTower, TowerConfig
-from mmseek.training.mini import duplicates, finish, fresh, heads
+from mmseek.training.mini import crops, duplicates, finish, fresh, heads
 from mmseek.training.mini.crops import CROP
 from mmseek.training.mini.data import Picture
 from mmseek.training.mini.heads import Plan, Requests, Shown
@@ -165,3 +165,9 @@ def test_half_of_the_way_lies_between_two_towers() -> None:
     expected = (first.classifier.weight + second.classifier.weight) / 2
     assert torch.allclose(half.classifier.weight, expected, atol=1e-6)
     assert torch.equal(finish.blended(first, second, 0).stem.conv.weight, first.stem.conv.weight)
+
+
+def test_finished_views_of_another_seed_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "done_0.json").write_text('{"seed": 1}', encoding="utf-8")
+    with pytest.raises(ValueError, match="another folder with --work"):
+        crops.build_set([], tmp_path, tmp_path, 0, seed=2, workers=1)

@@ -198,7 +198,7 @@ def shift_gate(head: Correction, shift: float) -> None:
     last = head.gate[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
-        last.bias += shift
+        last.bias.add_(shift)
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = measured(args)
-    print(json.dumps(rows) if args.json else table(rows))
+    print(json.dumps({"rows": rows}) if args.json else table(rows))
 
 
 if __name__ == "__main__":

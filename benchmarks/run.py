@@ -36,6 +36,7 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
         ("rerank_pairs.py", [], None),
         ("instruction_decides.py", ["--json"], None),
         ("mining_helps.py", ["--data", str(data), "--json"], data / "textbook_figures"),
+        ("mini_compare.py", ["--data", str(data), "--json"], data / "textbook_figures"),
         ("uniir_fusion.py", ["--data", str(data), "--json"], data / "apparel_women"),
         ("train_speed.py", ["--data", str(text)], text),
         ("mining_share.py", ["--pictures", str(data / "textbook_figures")], data / "textbook_figures"),

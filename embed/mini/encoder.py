@@ -6,8 +6,10 @@ Every text part goes through all-MiniLM-L6-v2 and every picture part through our
 
 where `t` is the mean of its texts' vectors, each counted by its number of word pieces (at most 256), and `i` the mean
 of its pictures' vectors, both normalised. So a text alone has exactly MiniLM's vector, a caption of three words does
-not weigh as much as a page, and no number of paragraphs drowns a picture. Query and document are encoded alike, and an
-instruction changes nothing: MiniLM was not trained with any.
+not weigh as much as a page, and no number of paragraphs drowns a picture. Query and document are encoded alike but for
+one thing: in a query of picture and text, the text may ask for a change ("the same in orange"), so that the sum goes
+through a small network that was trained on such requests (`correction.Fusion`). An instruction changes nothing: MiniLM
+was not trained with any.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ __all__ = ["IMAGE_WEIGHT", "RECIPE_VERSION", "TEXT_WEIGHT", "MiniEncoder", "load
 TEXT_WEIGHT: Final = 1.0
 IMAGE_WEIGHT: Final = 1.0
 # To be raised by any change that gives other vectors from the same weights.
-RECIPE_VERSION: Final = 1
+RECIPE_VERSION: Final = 2
 
 _TEXT, _IMAGE = "text", "image"
 # A batch whose activations (1,024 tokens of 1,536 floats: 6 MB) stay in a CPU's caches; larger ones are slower there.
@@ -129,17 +131,22 @@ class MiniEncoder(EngineEncoder):
         return self._text(payloads) if kind == _TEXT else self._tower()(payloads)
 
     def combine(self, request: EncodeRequest, units: Sequence[Unit], vectors: Sequence[FloatArray]) -> FloatArray:
-        """The weighted sum that the module describes; not normalised."""
-        del request
+        """The weighted sum that the module describes, or a query's composition; not normalised."""
         if len(units) == 1:
             return vectors[0]
-        total = np.zeros(DIM)
-        for kind, weight in ((_TEXT, TEXT_WEIGHT), (_IMAGE, IMAGE_WEIGHT)):
+        means: dict[str, Any] = {}
+        for kind in (_TEXT, _IMAGE):
             chosen = [(unit.cost, vector) for unit, vector in zip(units, vectors, strict=True) if unit.kind == kind]
             if chosen:
                 mean = sum(cost * vector.astype(np.float64) for cost, vector in chosen)
-                total += weight * mean / (np.linalg.norm(mean) or 1.0)
-        return total.astype(np.float32)
+                means[kind] = mean / (np.linalg.norm(mean) or 1.0)
+        if request.role == "query" and len(means) == len((_TEXT, _IMAGE)):
+            composed = self._tower().compose(means[_IMAGE], means[_TEXT])
+            if composed is not None:
+                return composed
+        weights = {_TEXT: TEXT_WEIGHT, _IMAGE: IMAGE_WEIGHT}
+        total: FloatArray = sum(weights[kind] * mean for kind, mean in means.items()).astype(np.float32)
+        return total
 
     def _text_unit(self, text: str) -> Unit:
         numbers = self._text.tokenize(text)

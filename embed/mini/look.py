@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import PIL.Image
 import torch
 
+from mmseek.embed.mini.colours import COLOURS, colours
 from mmseek.embed.mini.encoder import fingerprint
 from mmseek.embed.mini.pictures import TOWER_FILE
 from mmseek.embed.mini.text import TextTower
@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
     Pixels: TypeAlias = NDArray[np.uint8]
 
-__all__ = ["COLOURS", "MiniLook", "colours"]
-
-_HUES, _SHADES = 12, 3
-# Two histograms, of the whole picture and of its inner half.
-COLOURS: Final = 2 * _HUES * _SHADES * _SHADES
+__all__ = ["MiniLook"]
 
 
 class MiniLook:
@@ -83,24 +79,14 @@ class MiniLook:
     @torch.inference_mode()
     def pictures(self, pictures: Sequence[Pixels]) -> FloatArray:
         """Features, colours and vectors (n, 1240), one beside the other; the vector is the last 384."""
-        seen = self._tower.outputs(torch.from_numpy(np.stack(pictures)))
-        spread = torch.from_numpy(np.stack([colours(picture) for picture in pictures]))
-        looks: FloatArray = torch.cat([seen.features, spread, seen.embedding], dim=1).float().numpy()
+        pixels = torch.from_numpy(np.stack(pictures))
+        seen = self._tower.outputs(pixels)
+        looks: FloatArray = torch.cat([seen.features, colours(pixels), seen.embedding], dim=1).float().numpy()
         return looks
 
-
-def colours(picture: Pixels) -> FloatArray:
-    """Square roots of the shares of 108 colours, in the whole picture and in its inner half: float32 (216,).
-
-    Hue in 12 steps, saturation and value in 3. With square roots, the dot product of two such halves is their
-    Bhattacharyya coefficient: 1 for the same spread of colours.
-    """
-    hsv = np.asarray(PIL.Image.fromarray(picture).convert("HSV"), dtype=np.int64)
-    hue, shade, light = hsv[..., 0] * _HUES // 256, hsv[..., 1] * _SHADES // 256, hsv[..., 2] * _SHADES // 256
-    bins = (hue * _SHADES + shade) * _SHADES + light
-    size = picture.shape[0]
-    inner = slice(size // 4, size - size // 4)
-    halves = [
-        np.sqrt(np.bincount(part.ravel(), minlength=COLOURS // 2) / part.size) for part in (bins, bins[inner, inner])
-    ]
-    return np.concatenate(halves).astype(np.float32)
+    @torch.inference_mode()
+    def compose(self, picture: FloatArray, text: FloatArray) -> FloatArray:
+        """The vector (384,) to search with for a picture's and a text's vector, (384,) each, all L2-normalised."""
+        composed = self._tower.compose(torch.from_numpy(picture)[None], torch.from_numpy(text)[None])
+        found: FloatArray = composed[0].numpy()
+        return found

@@ -92,3 +92,13 @@ class PictureTower:
         batch = torch.from_numpy(np.stack(pictures)).to(self._device)
         vectors: FloatArray = self._tower(batch).float().cpu().numpy()
         return vectors
+
+    @torch.inference_mode()
+    def compose(self, picture: FloatArray, text: FloatArray) -> FloatArray | None:
+        """What to search with for a picture's and a text's vector (384,); None if the tower has not learned it."""
+        fusion = getattr(self._tower, "fusion", None)
+        if fusion is None:
+            return None
+        both = [torch.from_numpy(vector.astype("float32"))[None].to(self._device) for vector in (picture, text)]
+        composed: FloatArray = fusion(*both)[0].float().cpu().numpy()
+        return composed

@@ -7,8 +7,9 @@ ends in two guesses of what a text about the picture would embed to:
   (Norouzi et al. 2013, arXiv:1312.5650);
 - *projected*: a linear map of the features, which can say what no class name says (a colour, a chart).
 
-A gate computed from the features weighs one against the other. The class names' embeddings are MiniLM's output and
-travel in the weights file; how the weights were trained is written in its header and in MODEL_CARD.md.
+A gate computed from the features weighs one against the other. A correction (`correction.py`), which also sees how
+colours are spread, follows where the weights hold one. The class names' embeddings are MiniLM's output and travel in
+the weights file; how the weights were trained is written in its header and in MODEL_CARD.md.
 """
 
 import json
@@ -26,7 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-FORMAT_VERSION = 1
+from mmseek.embed.mini.colours import COLOURS, colours
+from mmseek.embed.mini.correction import Correction, Fusion
+
+FORMAT_VERSION = 2
+_READ = ("1", "2")  # the first had neither correction nor fusion
 WEIGHTS = Path(__file__).with_name("image_tower.safetensors")
 IMAGE_SIZE = 112
 
@@ -44,6 +49,8 @@ class TowerConfig:
     dim: int = 384
     temperature: float = 1.0
     fused: bool = False
+    correction: int = 0  # hidden units of the correction, and of the fusion of picture and text; 0: there is none
+    fusion: int = 0
 
 
 class TowerOutput(NamedTuple):
@@ -53,6 +60,7 @@ class TowerOutput(NamedTuple):
     logits: Tensor  # (n, classes)
     named: Tensor  # (n, dim)
     projected: Tensor  # (n, dim)
+    plain: Tensor  # (n, dim), before the correction
     embedding: Tensor  # (n, dim)
 
 
@@ -112,6 +120,9 @@ class ImageTower(nn.Module):
         self.gate = nn.Linear(config.features, 1)
         # Class names' text embeddings (classes, dim), not trained.
         self.register_buffer("label_vectors", torch.zeros(config.classes, config.dim))
+        seen = config.features + COLOURS
+        self.correction = Correction(seen, config.correction, config.dim) if config.correction else None
+        self.fusion = Fusion(config.dim, config.fusion) if config.fusion else None
 
     def forward(self, pictures: Tensor) -> Tensor:
         """uint8 or float `(n, S, S, 3)` of 0..255 -> float32 `(n, dim)`, L2-normalised."""
@@ -125,8 +136,17 @@ class ImageTower(nn.Module):
         logits = self.classifier(features)
         named = F.normalize((logits / self.config.temperature).softmax(-1) @ self.label_vectors, dim=-1)
         projected = F.normalize(self.projection(features), dim=-1)
-        embedding = F.normalize(torch.lerp(projected, named, self.gate(features).sigmoid()), dim=-1)
-        return TowerOutput(features, logits, named, projected, embedding)
+        plain = embedding = F.normalize(torch.lerp(projected, named, self.gate(features).sigmoid()), dim=-1)
+        if self.correction is not None:
+            embedding = self.correction(plain, torch.cat([features, colours(pictures)], dim=1))
+        return TowerOutput(features, logits, named, projected, plain, embedding)
+
+    def compose(self, pictures: Tensor, texts: Tensor) -> Tensor:
+        """Vectors to search with: unit vectors of pictures and of texts beside them, `(n, dim)` each -> `(n, dim)`."""
+        if self.fusion is None:
+            return F.normalize(pictures + texts, dim=-1)
+        composed: Tensor = self.fusion(pictures, texts)
+        return composed
 
     def fuse(self) -> None:
         """Fold every batch norm into its convolution, in place; the tower must be in eval mode."""
@@ -175,8 +195,9 @@ def load_tower(path: Path | None = None) -> ImageTower:
     path = path or WEIGHTS
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
-        if header.get("version") != str(FORMAT_VERSION):
-            raise ValueError(f"{path}: image tower version {header.get('version')}, this mmseek reads {FORMAT_VERSION}")
+        if header.get("version") not in _READ:
+            read = " and ".join(_READ)
+            raise ValueError(f"{path}: image tower version {header.get('version')}, this mmseek reads {read}")
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     settings = json.loads(header["config"])
     settings |= {name: tuple(settings[name]) for name in ("widths", "depths")}

@@ -70,6 +70,8 @@ class Look(Protocol):
 
     def pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> FloatArray: ...
 
+    def compose(self, picture: FloatArray, text: FloatArray) -> FloatArray: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Side:
@@ -160,7 +162,7 @@ class MiniReranker(BatchedReranker):
         seen = _Seen(texts, looks, places)
         # A query stands in all of its pairs: its vector, and what it asks of pictures, are found once.
         queries = {id(query): query for query, _ in payloads}
-        vectors = {place: seen.vector(query) for place, query in queries.items()}
+        vectors = {place: self._asked_for(seen, query) for place, query in queries.items()}
         asked = {place: self._asked(seen, query) for place, query in queries.items()}
         scores = [
             float(vectors[id(query)] @ seen.vector(document)) + self._beyond(seen, query, document, asked[id(query)])
@@ -187,6 +189,12 @@ class MiniReranker(BatchedReranker):
     ) -> dict[bytes, FloatArray]:
         batches = cut_batches(range(len(keys)), [1] * len(keys), _PICTURES_AT_ONCE)
         return _by_key(keys, batches, self._look.pictures, [pictures[key] for key in keys])
+
+    def _asked_for(self, seen: _Seen, query: _Side) -> FloatArray:
+        """The vector that the `mini` encoder gives a query, (384,), L2-normalised."""
+        if query.texts and query.pictures:
+            return self._look.compose(seen.picture(query), seen.text(query))
+        return seen.vector(query)
 
     def _beyond(self, seen: _Seen, query: _Side, document: _Side, asked: FloatArray | None) -> float:
         """What is added to the cosine: shared words, and the trained head."""
@@ -238,11 +246,15 @@ class _Seen:
         """What is seen of its pictures, (pictures, 1240)."""
         return np.stack([self.looks[key] for key in side.pictures])
 
+    def picture(self, side: _Side) -> FloatArray:
+        """The mean of its pictures' vectors, (384,), L2-normalised."""
+        return _unit(self.pictures(side)[:, -_DIM:].astype(np.float64).sum(axis=0))
+
     def vector(self, side: _Side) -> FloatArray:
-        """The vector that the `mini` encoder gives, (384,), L2-normalised; zero for an empty document."""
+        """The vector that the `mini` encoder gives a document, (384,), L2-normalised; zero for an empty one."""
         parts = [self.text(side)] if side.texts else []
         if side.pictures:
-            parts.append(_unit(self.pictures(side)[:, -_DIM:].astype(np.float64).sum(axis=0)))
+            parts.append(self.picture(side))
         return _unit(sum(parts)) if parts else np.zeros(_DIM, dtype=np.float32)
 
 

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.mini import encoder as module
@@ -141,3 +143,33 @@ def test_loads_by_its_spec(model_folder: Path, text_tower: TextTower) -> None:
     assert load_encoder(f"mini:{model_folder}", device="cpu").identity == mini.identity
     row = mini.encode_query([Content.of("a red bike")])[0]
     np.testing.assert_allclose(row, text_tower([text_tower.tokenize("a red bike")])[0], atol=1e-5)
+
+
+def test_a_query_of_picture_and_text_goes_through_the_fusion_and_a_document_does_not(
+    text_tower: TextTower, picture_tower: PictureTower, picture: Pictures
+) -> None:
+    class Fused(torch.nn.Module):
+        """Asks for the picture's opposite."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fusion = lambda pictures, texts: texts - pictures
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return picture_tower.module(pictures)
+
+    mini = MiniEncoder(
+        text_tower, lambda: PictureTower(Fused(), picture_tower._preprocess, size=picture_tower.size), fingerprint=""
+    )
+    contents = [Content.of("a"), Content.of(picture(1)), Content.of(picture(1), "a")]
+    text, image, asked = mini.encode_query(contents)
+    np.testing.assert_allclose(asked, _unit(text - image), atol=1e-6)
+    np.testing.assert_allclose(mini.encode_document(contents), [text, image, _unit(text + image)], atol=1e-6)
+
+
+def test_the_shipped_fusion_changes_requests_and_hardly_captions() -> None:
+    mini, photo = load_encoder("mini", device="cpu"), Image.from_pil(PIL.Image.new("RGB", (90, 90), (200, 30, 30)))
+    texts = ["the same item in blue", "a red square, the first of three figures in this chapter"]
+    contents = [Content.of(photo, text) for text in texts]
+    cosines = (mini.encode_query(contents) * mini.encode_document(contents)).sum(axis=1)
+    assert cosines[0] < 0.95 < cosines[1]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -148,6 +149,15 @@ def test_the_command_trains_from_pictures_to_a_weights_file(
     tower = load_tower(out)
     assert tower(torch.zeros(1, 112, 112, 3, dtype=torch.uint8)).shape == (1, 8)
     assert (work / "tower.safetensors").is_file()
+    assert header["start"] == "nothing"
+    # On from there, and not all of the way; at 0 of the way nothing has changed.
+    first = shutil.copy(work / "tower.safetensors", tmp_path / "first.safetensors")
+    command += ["--minutes", "0", "--steps", "1", "--sets", "1", "--workers", "1", "--seed", "5", "--start", str(first)]
+    for blend, same in (("0", True), ("0.5", False)):
+        cli.main([*command, "--blend", blend, "--head", "1.0", "0.3"])
+        after = load_tower(out)
+        assert torch.allclose(after.stem.conv.weight, tower.stem.conv.weight, atol=1e-6) == same
+        assert json.loads(read_header(out)["head"]) == {"temperature": 1.0, "centre": 0.3}
 
 
 def test_no_evaluation_picture_is_trained_on() -> None:

@@ -14,16 +14,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from mmseek._types import EncodeRequest
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.engine import Unit
 from mmseek.embed.mini.encoder import IMAGE_WEIGHT, TEXT_WEIGHT, MiniEncoder
 from mmseek.embed.mini.pictures import TOWER_FILE
 from mmseek.embed.mini.tower import FORMAT_VERSION, ImageTower
-from mmseek.training.families.base import OneVector
+from mmseek.training.families.base import OneVector, Prepared
 
 __all__ = ["TrainableMini"]
 
 _TEXT, _IMAGE = "text", "image"
+
+
+class _Query(tuple[Unit, ...]):
+    """The units of a query."""
 
 
 class TrainableMini(OneVector):
@@ -36,6 +41,11 @@ class TrainableMini(OneVector):
             raise TypeError(f"{type(encoder).__name__} is not mini with its image tower")
         super().__init__(encoder, encoder.pictures.module)
         self._mini = encoder
+
+    def prepare(self, request: EncodeRequest) -> Prepared:
+        """As the encoder's; the units of a query are marked, since picture and text are joined otherwise there."""
+        units = super().prepare(request)
+        return _Query(units) if request.role == "query" else units
 
     def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
         """(n, 384), L2-normalised."""
@@ -52,12 +62,16 @@ class TrainableMini(OneVector):
         """As the encoder's `combine`."""
         if len(units) == 1:
             return rows[0]
-        total = torch.zeros_like(rows[0])
-        for kind, weight in ((_TEXT, TEXT_WEIGHT), (_IMAGE, IMAGE_WEIGHT)):
+        means = {}
+        for kind in (_TEXT, _IMAGE):
             chosen = [row * unit.cost for unit, row in zip(units, rows, strict=True) if unit.kind == kind]
             if chosen:
-                total = total + weight * F.normalize(torch.stack(chosen).sum(dim=0), dim=0)
-        return total
+                means[kind] = F.normalize(torch.stack(chosen).sum(dim=0), dim=0)
+        tower = self._mini.pictures.module
+        if isinstance(units, _Query) and len(means) == len((_TEXT, _IMAGE)) and isinstance(tower, ImageTower):
+            return tower.compose(means[_IMAGE][None], means[_TEXT][None])[0]
+        weights = {_TEXT: TEXT_WEIGHT, _IMAGE: IMAGE_WEIGHT}
+        return torch.stack([weights[kind] * mean for kind, mean in means.items()]).sum(dim=0)
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """The image tower in float32; the text tower is found where it was."""

@@ -128,7 +128,11 @@ def build_set(pictures: list[Picture], teacher: Path, folder: Path, number: int,
     """Draw and judge one view of every picture, `workers` processes side by side; a finished set is left as it is."""
     about = {"pictures": len(pictures), "seed": seed, "crop": CROP, "teacher_size": TEACHER_SIZE}
     done = folder / f"done_{number}.json"
-    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == about:
+    if done.is_file():
+        if json.loads(done.read_text(encoding="utf-8")) != about:
+            raise ValueError(
+                f"{folder} holds views of other pictures or of another seed: give another folder with --work"
+            )
         return
     allocate(folder, number, len(pictures), Teacher(teacher).weight.shape[1])
     if workers == 1:

@@ -7,7 +7,8 @@ Every set is read from one data folder in mmseek's BEIR-with-images layout (`cor
 - `textbook_figures`, `apparel_women`, `aerial_ucm`, `emoji`: only pictures that are relevant to a train query and to no
   dev or test query, with the English texts that describe them.
 
-Nothing else is opened: in particular no picture of `imagenet1k_sample`, which is for measuring only.
+Nothing else is trained on: in particular no picture of `imagenet1k_sample`, which is for measuring only. The pictures
+of dev and test queries are opened by `duplicates` alone, to leave out what is nearly the same.
 """
 
 import io

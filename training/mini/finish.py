@@ -36,6 +36,20 @@ def fused(tower: ImageTower) -> ImageTower:
     return made.to(memory_format=torch.channels_last)
 
 
+def blended(first: ImageTower, second: ImageTower, share: float) -> ImageTower:
+    """`share` of the way from one unfused tower to another that was trained on from it, in eval mode.
+
+    Between the two lie towers that keep most of what the first knows of classes that no training picture shows, and
+    have most of what the second learned ("robust fine-tuning", Wortsman et al. 2021, arXiv:2109.01903).
+    """
+    made = copy.deepcopy(first).eval()
+    with torch.no_grad():
+        for kept, new in zip(made.state_dict().values(), second.state_dict().values(), strict=True):
+            if kept.dtype.is_floating_point:
+                kept.lerp_(new, share)
+    return made
+
+
 def with_settings(tower: ImageTower, label_vectors: Tensor, temperature: float, centre: float) -> ImageTower:
     """A copy of a fused tower with other settings of its head."""
     made = ImageTower(replace(tower.config, temperature=temperature)).eval()

@@ -7,7 +7,7 @@ programs use the machine too: threads wait for each other at every operation, pr
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from mmseek.embed.mini.tower import ImageTower
 from mmseek.training.mini.crops import CropSet
+from mmseek.training.mini.fresh import Fresh, draw
 from mmseek.training.mini.losses import Batch, Objective
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Schedule:
     sizes: tuple[tuple[float, int], ...] = ((0.0, 80), (0.45, 96), (0.8, 112))
     report_seconds: float = 120
     seed: int = 0
+    fresh: int = 0  # crops of captioned pictures that are added to every batch
 
     def size(self, progress: float) -> int:
         """The picture's side at a share of the run."""
@@ -61,21 +63,24 @@ class State:
     progress: float = 0.0
 
 
-def orders(captioned: Tensor, pictures: int, seed: int) -> Iterator[Tensor]:
-    """Endless epochs, each a random order of all pictures with the few captioned ones twice."""
+def orders(captioned: Tensor, pictures: int, seed: int, left_out: Sequence[int] = ()) -> Iterator[Tensor]:
+    """Endless epochs, each a random order of all pictures but those left out, with the few captioned ones twice."""
     generator = torch.Generator().manual_seed(seed)
     pool = torch.cat([torch.arange(pictures), captioned])
+    pool = pool[~torch.isin(pool, torch.tensor(left_out, dtype=torch.long))]
     while True:
         yield pool[torch.randperm(len(pool), generator=generator)]
 
 
-def batches(sets: list[CropSet], captioned: Tensor, schedule: Schedule, rank: int, world: int) -> Iterator[Batch]:
+def batches(
+    sets: list[CropSet], captioned: Tensor, schedule: Schedule, rank: int, world: int, left_out: Sequence[int] = ()
+) -> Iterator[Batch]:
     """This process's share of every batch: a random view of each picture."""
     share = schedule.batch // world
     if len(sets[0].crops) + len(captioned) < schedule.batch:
         raise ValueError(f"{len(sets[0].crops)} pictures do not fill a batch of {schedule.batch}: use more pictures")
     rng = np.random.default_rng((schedule.seed, rank))
-    for order in orders(captioned, len(sets[0].crops), schedule.seed):
+    for order in orders(captioned, len(sets[0].crops), schedule.seed, left_out):
         for start in range(0, len(order) - schedule.batch + 1, schedule.batch):
             # Sorted rows read the mapped files in order.
             index = order[start + rank * share : start + (rank + 1) * share].sort().values
@@ -86,6 +91,17 @@ def batches(sets: list[CropSet], captioned: Tensor, schedule: Schedule, rank: in
                 torch.tensor([bool(sets[k].mixed[i]) for k, i in zip(which, rows, strict=True)]),
                 index,
             )
+
+
+def with_fresh(batch: Batch, fresh: Fresh, count: int, generator: torch.Generator) -> Batch:
+    """A batch with `count` fresh crops after its own."""
+    crops, rows = draw(fresh, count, generator)
+    return Batch(
+        torch.cat([batch.crops, crops]),
+        batch.features,
+        torch.cat([batch.mixed, torch.zeros(count, dtype=torch.bool)]),
+        torch.cat([batch.index, rows]),
+    )
 
 
 def augment(crops: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -157,6 +173,8 @@ def run(
     report: Callable[[ImageTower, State, dict[str, float]], None],
     rank: int = 0,
     world: int = 1,
+    fresh: Fresh | None = None,
+    left_out: Sequence[int] = (),
 ) -> tuple[ImageTower, State]:
     """Train to the end of the schedule; returns the averaged tower in eval mode. Process 0 reports."""
     tower, state, started = objective.tower, State(), time.monotonic()
@@ -166,7 +184,8 @@ def run(
     generator = torch.Generator().manual_seed(schedule.seed * 1000 + rank)
     reported, sums = started, dict[str, float]()
     objective.train()
-    for batch in batches(sets, captioned, schedule, rank, world):
+    for judged in batches(sets, captioned, schedule, rank, world, left_out):
+        batch = judged if fresh is None else with_fresh(judged, fresh, schedule.fresh // world, generator)
         crops = augment(batch.crops, schedule.size(state.progress), generator)
         optimizer.zero_grad()
         loss, terms = objective(Batch(crops, batch.features, batch.mixed, batch.index))

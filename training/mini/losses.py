@@ -12,9 +12,14 @@ from mmseek.training.mini.targets import NO_CLASS, Targets
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """The share of each term; `hard` is how much of the class target is the picture's own label where it has one."""
+    """The share of each term; `hard` is how much of the class target is the picture's own label where it has one.
+
+    `classes` asks for the teacher's probabilities; `logits` for its logits about their mean, in units of their own
+    spread. The logits also order the many classes that no training picture shows, which the probabilities hardly do.
+    """
 
     classes: float = 1.0
+    logits: float = 0.0
     features: float = 2.0
     embedding: float = 2.0
     projected: float = 1.0
@@ -25,7 +30,10 @@ class LossWeights:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Crops uint8 `(n, S, S, 3)`, the teacher's features `(n, d)`, mixed `(n,)`, and the pictures' numbers `(n,)`."""
+    """Crops uint8 `(n, S, S, 3)`, the teacher's features `(m, d)`, mixed `(n,)`, and the pictures' numbers `(n,)`.
+
+    The teacher has judged the first `m` crops; the others are for their texts alone.
+    """
 
     crops: Tensor
     features: Tensor
@@ -58,11 +66,11 @@ class Objective(nn.Module):
         for name, value in zip(("weight", "bias", "mean", "std"), constants, strict=True):
             self.register_buffer(name, value.clone(), persistent=False)
 
-    def class_targets(self, batch: Batch) -> Tensor:
-        """The teacher's class probabilities `(n, classes)`, moved towards the picture's own label where it has one."""
-        soft = F.linear(batch.features, self.weight, self.bias).softmax(-1)
-        classes = self.targets.classes[batch.index]
-        known = (classes != NO_CLASS) & ~batch.mixed
+    def class_targets(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The teacher's class probabilities `(m, classes)`, moved towards the picture's own label where it has one."""
+        soft, judged = logits.softmax(-1), len(logits)
+        classes = self.targets.classes[batch.index[:judged]]
+        known = (classes != NO_CLASS) & ~batch.mixed[:judged]
         hard = F.one_hot(classes.clamp(min=0), soft.shape[1]).to(soft.dtype)
         return torch.where(known[:, None], torch.lerp(soft, hard, self.weights.hard), soft)
 
@@ -82,16 +90,25 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and its terms for the log."""
         out: TowerOutput = self.tower.outputs(batch.crops)
-        probabilities = self.class_targets(batch)
+        judged = len(batch.features)
+        answer = F.linear(batch.features, self.weight, self.bias)
+        probabilities = self.class_targets(answer, batch)
         goal = F.normalize(probabilities @ self.targets.label_vectors, dim=-1)
-        photo = self.targets.photo[batch.index].to(goal.dtype)
+        photo = self.targets.photo[batch.index[:judged]].to(goal.dtype)
         share = photo / photo.sum().clamp(min=1)
+        logits = out.logits[:judged]
         terms = {
-            "classes": F.cross_entropy(out.logits, probabilities),
-            "features": F.mse_loss(self.adaptor(out.features), (batch.features - self.mean) / self.std),
-            "embedding": ((1 - (out.embedding * goal).sum(-1)) * share).sum(),
-            "projected": ((1 - (out.projected * goal).sum(-1)) * share).sum(),
+            "classes": F.cross_entropy(logits, probabilities),
+            "logits": F.mse_loss(centred(logits), centred(answer)) / centred(answer).square().mean(),
+            "features": F.mse_loss(self.adaptor(out.features[:judged]), (batch.features - self.mean) / self.std),
+            "embedding": ((1 - (out.embedding[:judged] * goal).sum(-1)) * share).sum(),
+            "projected": ((1 - (out.projected[:judged] * goal).sum(-1)) * share).sum(),
             "texts": self.text_loss(out.embedding, batch),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: float(term.detach()) for name, term in terms.items()}
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Logits `(n, classes)` about each row's mean."""
+    return logits - logits.mean(dim=-1, keepdim=True)

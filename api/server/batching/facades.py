@@ -44,7 +44,7 @@ def batcher_of_encoder(
     """The batcher of an encoder, with a cache of vectors."""
     model: Model[EncodeRequest, Encoded] = Model(
         "encoder",
-        encoder.stream if isinstance(encoder, Encoder) else encoder.stream_tokens,
+        lambda requests: encoder.stream(requests) if isinstance(encoder, Encoder) else encoder.stream_tokens(requests),
         lambda request: content_cost(request.content),
         EncodeRequest(_PROBE),
         request_key if cache_bytes else None,

@@ -95,7 +95,7 @@ class ServeSettings(BaseSettings):
     def _fetcher(self, media: MediaLimits) -> Fetcher | None:
         if not self.allow_urls:
             if self.url_hosts:
-                raise ConfigError("url_hosts (--url-host) says from which hosts pictures are fetched, but none are: add allow_urls (--allow-urls)")
+                raise ConfigError("url_hosts (--url-host) only narrows allow_urls (--allow-urls): set both, or neither")
             return None
         return Fetcher(FetchRules(hosts=self.url_hosts, max_bytes=media.max_bytes, seconds=20, tries=2))
 

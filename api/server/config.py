@@ -95,7 +95,7 @@ class ServeSettings(BaseSettings):
     def _fetcher(self, media: MediaLimits) -> Fetcher | None:
         if not self.allow_urls:
             if self.url_hosts:
-                raise ConfigError("url_hosts says which hosts allow_urls lets pictures be fetched from: set both")
+                raise ConfigError("url_hosts (--url-host) only narrows allow_urls (--allow-urls): set both, or neither")
             return None
         return Fetcher(FetchRules(hosts=self.url_hosts, max_bytes=media.max_bytes, seconds=20, tries=2))
 

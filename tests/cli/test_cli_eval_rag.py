@@ -83,6 +83,8 @@ def test_a_collection_and_a_judge(cli: Cli, questions: Path, fake: FakeEncoder, 
 
 def test_what_does_not_go_together(cli: Cli, questions: Path, fake_chat: Any, tmp_path: Path) -> None:
     assert "--model NAME" in cli("eval", "--rag", questions, "--llm-url", fake_chat.url).error
+    assert "add --rag PATH" in cli("eval", "-d", tmp_path, "--llm-url", fake_chat.url, "--model", "m").error
+    assert "--compare A B" in cli("eval", "-d", tmp_path, "--judge-url", fake_chat.url, "--judge-model", "m").error
     line = ("eval", "--rag", questions, "--llm-url", fake_chat.url, "--model", "m")
     assert "--judge-model" in cli(*line, "--judge-url", fake_chat.url).error
     (tmp_path / "corpus.jsonl").unlink()

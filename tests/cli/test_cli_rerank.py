@@ -197,6 +197,7 @@ def test_a_chain_with_all_its_options(cli: Cli, scorer: FakeReranker, collection
     ("options", "sentence"),
     [
         (["--rerank-budget", "1"], "need a reranker"),
+        (["--rerank-depth", "5"], "needs a reranker"),
         (["--rerank", "fake:x", "--rerank-fusion", "much"], "rrf or a weight"),
         (["--rerank", "fake:x", "--rerank-budget", "0"], "above 0"),
         (["--threshold", "often"], "neither a number nor a file"),

@@ -203,6 +203,18 @@ def test_serve_models_alone(cli: Cli, fake: FakeEncoder, monkeypatch: pytest.Mon
     assert "not both" in cli("serve", "-c", "x", "-e", "fake").error
 
 
+def test_serve_says_which_folder_is_none(cli: Cli, collection: Path, tmp_path: Path) -> None:
+    a_file = tmp_path / "a.txt"
+    a_file.write_text("a")
+    assert f"give it as --collection {collection}" in cli("serve", "--collections", collection).error
+    assert "--collections" in cli("serve", "--collections", a_file).error
+    assert "is a file: name a folder" in cli("serve", "-c", collection, "--data-dir", a_file).error
+    assert "is no folder" in cli("serve", "-c", collection, "--import-root", tmp_path / "nowhere").error
+    unknown = cli("index", a_file, "-c", tmp_path / "c", "--ocr", "sometimes").error
+    assert "'sometimes' is not one of" in unknown
+    assert "Value error" not in unknown
+
+
 def test_serve_answers_by_the_endpoint_that_is_named(
     cli: Cli, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

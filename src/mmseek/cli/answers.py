@@ -107,7 +107,7 @@ class Endpoint:
         from mmseek.pipeline.chat import Chat, read_key
 
         if self.url is None or self.model is None:
-            raise InputError(f"the option {what} goes with another: give both")
+            raise InputError(f"a chat endpoint is needed, and the name of its model: give {what}")
         return Chat(self.url, self.model, read_key(self.key_file), max_tokens=max_tokens)
 
 

@@ -171,9 +171,11 @@ def evaluate(
                 Files(output, markdown, html),
             )
             return
+        judge = Endpoint(judge_url, judge_model, judge_key_file)
+        if Endpoint(llm_url, model, api_key_file) or (judge and compare is None):
+            raise InputError("endpoints are for answers: add --rag PATH, or for a judge --compare A B")
         data = _dataset(dataset, split or "test", form, pool, task)
         if compare is not None:
-            judge = Endpoint(judge_url, judge_model, judge_key_file)
             _compare(out, compare, data, asked, Files(output, markdown, html), judge)
             return
         if data is None:

@@ -61,5 +61,5 @@ def describe(error: BaseException, arguments: list[str]) -> Failure:
 def _usage(message: str, arguments: list[str]) -> str:
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     help_of = "mmseek --help" if verb is None or "No such command" in message else f"mmseek {verb} --help"
-    sentence = message.strip().rstrip(".")
+    sentence = message.replace("Value error, ", "").strip().rstrip(".")
     return f"{sentence[:1].lower()}{sentence[1:]}; see {help_of}"

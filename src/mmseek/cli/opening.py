@@ -126,6 +126,9 @@ def open_retriever(
     """
     from mmseek.index import open_collection
 
+    if rerank_depth and not rerank:
+        raise InputError("--rerank-depth needs a reranker: add --rerank SPEC")
+
     with closing(open_collection(place, mode=mode)) as collection:
         rerankers = [load_scorer(spec, device) for spec in rerank]
         encoder = load_either(collection.info().encoder.spec, device)

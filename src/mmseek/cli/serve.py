@@ -193,6 +193,7 @@ def _check(asked: ServeSettings) -> None:
         raise ConfigError("--data-dir and --import-root are for bulk jobs: add --collection PLACE or --collections DIR")
     if asked.allow_encoders and asked.collections is None:
         raise ConfigError("--allow-encoder is for the collections of a folder: add --collections DIR")
+    _check_folders(asked)
     if asked.collection and asked.encoder:
         raise ConfigError("a collection brings its own encoder: give --collection or --encoder, not both")
     if asked.llm_url and not (asked.collection or asked.collections):
@@ -204,6 +205,19 @@ def _check(asked: ServeSettings) -> None:
             f"--host {asked.host} lets other machines read and change everything without a key: "
             "add --api-key-file FILE, or --allow-remote if that is wanted, or use 127.0.0.1"
         )
+
+
+def _check_folders(asked: ServeSettings) -> None:
+    from mmseek.index.manifest import NAME
+
+    root = None if asked.collections is None else asked.collections.expanduser()
+    if root is not None and (root / NAME).exists():
+        raise ConfigError(f"{root} is a collection, not a folder of collections: give it as --collection {root}")
+    for flag, folder in (("--collections", root), ("--data-dir", asked.data_dir)):
+        if folder is not None and folder.expanduser().exists() and not folder.expanduser().is_dir():
+            raise ConfigError(f"{flag} {folder} is a file: name a folder")
+    if asked.import_root is not None and not asked.import_root.expanduser().is_dir():
+        raise ConfigError(f"--import-root {asked.import_root} is no folder: make it, or name the one with the files")
 
 
 def _root(asked: ServeSettings, encoder: AnyEncoder) -> CollectionRoot | None:

@@ -221,21 +221,22 @@ def test_quantised_vectors_are_ranked_by_the_full_ones(tmp_path, identity, docum
 def test_a_graph_finds_what_an_exact_search_finds(tmp_path, identity):
     """Past Qdrant's threshold `compact` builds the graph: then recall is what it is, and it is high."""
     chance = np.random.default_rng(3)
-    identity = type(identity)(identity.spec, identity.fingerprint, 1024)
-    values = chance.standard_normal((2800, 1024)).astype(np.float32)
+    # The threshold counts bytes: long vectors pass it with few documents.
+    identity = type(identity)(identity.spec, identity.fingerprint, 4096)
+    values = chance.standard_normal((700, 4096)).astype(np.float32)
     place = f"qdrant-edge:{tmp_path / 'edge'}"
     with open_collection(place, mode="create", encoder=identity) as collection:
-        for low in range(0, len(values), 700):
-            some = [Document(f"d{n}", Content(()), {"n": n}) for n in range(low, low + 700)]
-            collection.upsert(some, values[low : low + 700])
+        for low in range(0, len(values), 350):
+            some = [Document(f"d{n}", Content(()), {"n": n}) for n in range(low, low + 350)]
+            collection.upsert(some, values[low : low + 350])
         collection.compact()
         assert collection._opened._shard.info().indexed_vectors_count > 0
         assert "nums" in " ".join(collection._opened.indexed())
-        queries = values[:20] + 0.3 * chance.standard_normal((20, 1024)).astype(np.float32)
+        queries = values[:20] + 0.3 * chance.standard_normal((20, 4096)).astype(np.float32)
         found = 0
         for query in queries:
             exact = np.argsort(-(values @ query))[:10]
             found += len({f"d{n}" for n in exact} & {hit.id for hit in collection.search(query, 10)})
         assert found >= 150
-        assert [hit.id for hit in collection.search(queries[0], 5, filter="n == 2799")] == ["d2799"]
-        assert len(collection.search(queries[0], 10, filter="n >= 2790")) == 10
+        assert [hit.id for hit in collection.search(queries[0], 5, filter="n == 699")] == ["d699"]
+        assert len(collection.search(queries[0], 10, filter="n >= 690")) == 10

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
 # `make test CONSTRAINTS=` takes the newest version of everything.
 CONSTRAINTS ?= --constraint constraints.txt
+# setuptools warns of every editable installation; nobody can do anything about it.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet $(CONSTRAINTS) --editable
 
 .PHONY: demo test check lint lock bench docs clean help
 .DEFAULT_GOAL := help
@@ -17,11 +19,11 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet --upgrade pip
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[mini]'
+	$(INSTALL) '.[mini]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## Index the shipped corpus, search it with text and pictures, write demo.html

@@ -48,6 +48,7 @@ def _step(share: Tensor, steps: int) -> Tensor:
 
 def _shares(bins: Tensor) -> Tensor:
     flat = bins.flatten(1)
-    counts = torch.zeros(len(flat), _BINS, device=flat.device)
-    counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=counts.dtype))
+    # Made of `flat` and not of its length, which a converted model would keep as a constant.
+    counts = torch.zeros_like(flat[:, :1], dtype=torch.float32).repeat(1, _BINS)
+    counts = counts.scatter_add(1, flat, torch.ones_like(flat, dtype=counts.dtype))
     return (counts / max(flat.shape[1], 1)).sqrt()

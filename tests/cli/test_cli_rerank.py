@@ -229,6 +229,7 @@ def test_calibrate_and_search_with_what_it_found(
     assert found["about"] == {"dataset": "data", "split": "dev", "encoder": "mini", "depth": 20}
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "threshold 12.5" in cli(*line).out
+    assert cli("rerank", *line, "--json").document == found
     search = ["search", "a red bike", "-c", collection, "--rerank", "fake:x", "--threshold", file]
     kept = cli(*search, "--json").document
     assert [hit["id"] for hit in kept["hits"]] == ["b", "i"]  # a picture counts 100

@@ -115,6 +115,8 @@ def _program(
 def run(arguments: list[str]) -> int:
     """Run the program on these arguments and return its exit code; errors are told, not raised."""
     command = typer.main.get_command(app)
+    if arguments[:2] == ["rerank", "calibrate"]:  # the verb's long name; pairs in a file of this name are ./calibrate
+        arguments = arguments[1:]
     # `--debug` is taken anywhere, because our advice is to run the same line again with it.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in options

@@ -127,4 +127,11 @@ def create_app(
         app.include_router(router)
     routes.include_collections(app, own=retriever is not None, many=root is not None)
     describe(app)
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """FastAPI makes the schemas of routes when the first request is looked up; none is to wait for that."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})

@@ -130,7 +130,7 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     metadata=st.lists(METADATA, min_size=1, max_size=6),
     conditions=st.lists(CONDITIONS, min_size=1, max_size=8),

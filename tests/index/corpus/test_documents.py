@@ -278,7 +278,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PARTS, st.integers(1, 40))
 def test_passages_are_the_whole_in_its_order(parts: list[Text | Image], limit: int) -> None:
     pieces = split(Content(tuple(parts)), limit)

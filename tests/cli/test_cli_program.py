@@ -31,7 +31,7 @@ codes = [run([])] + [run([verb, "--help"]) for verb in {VERBS!r}]
 heavy = {{"torch", "transformers", "faiss", "numpy", "PIL", "fastapi", "ranx"}} & set(sys.modules)
 print(codes, heavy, file=sys.stderr)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert ran.stderr.strip() == f"{[0] * (len(VERBS) + 1)} set()"
     for verb in VERBS:
         assert f"Usage: mmseek {verb}" in ran.stdout
@@ -201,7 +201,7 @@ with verb_output(True) as out:
     out.json({"answer": 1})
 os.write(1, b"after\\n")
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert ran.stdout == '{"answer": 1}\nafter\n'
     assert ran.stderr == "noise of a C library\n"
 

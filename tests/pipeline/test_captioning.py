@@ -82,7 +82,7 @@ def test_several_captions_are_asked_for_at_once(
     run: Run, fake_chat: Any, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmseek.pipeline.jobs._AT_ONCE", 3)
-    together = threading.Barrier(3, timeout=60)
+    together = threading.Barrier(3, timeout=120)
 
     def answer(body: Any) -> str:
         together.wait()

@@ -384,7 +384,7 @@ def test_report_file_names_every_failure(tmp_path: Path) -> None:
 pairs = st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["one", "two", "BAD", ""])), max_size=8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(runs=st.lists(pairs, min_size=1, max_size=4), batch_size=st.integers(1, 4))
 def test_any_sequence_of_runs_equals_a_plain_dictionary(
     tmp_path_factory: pytest.TempPathFactory, runs: Sequence[Sequence[tuple[str, str]]], batch_size: int

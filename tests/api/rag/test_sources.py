@@ -136,7 +136,7 @@ def test_a_service_may_have_several_collections(filled, serving, tmp_path):
     from mmseek.api.server.hosting import CollectionRoot
 
     url = serving(root=CollectionRoot(tmp_path / "root", [filled.encoder]))
-    httpx.post(f"{url}/v1/collections", json={"name": "a"}).raise_for_status()
+    httpx.post(f"{url}/v1/collections", json={"name": "a"}, timeout=120).raise_for_status()
     source = open_source(f"{url}/v1/collections/a")
     assert source.add(list(filled.collection.documents())) == ()
     assert source.count() == 5

@@ -112,7 +112,9 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Idempotency, store=answers)
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.body_seconds)
+    app.add_middleware(
+        BodyLimit, max_bytes=limits.max_body_bytes, max_held=limits.max_held_bytes, seconds=limits.body_seconds
+    )
     if keys is not None:
         app.add_middleware(KeyCheck, keys=keys)
     if cors_origins:

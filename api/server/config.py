@@ -54,6 +54,7 @@ class ServeSettings(BaseSettings):
     allow_urls: bool = Field(False, description="true or false")
     url_hosts: tuple[str, ...] = Field((), description='a list of hosts such as ["example.org", ".example.net"]')
     max_body_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_body_bytes), ge=1, description="a size such as 128MiB")
+    max_held_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_held_bytes), ge=1, description="a size such as 1GiB")
     max_k: int = Field(_DEFAULTS.max_k, ge=1, description="a whole number of at least 1")
     max_documents: int = Field(_DEFAULTS.max_documents, ge=1, description="a whole number of at least 1")
     max_ids: int = Field(_DEFAULTS.max_ids, ge=1, description="a whole number of at least 1")

@@ -15,6 +15,7 @@ class ServerLimits:
 
     Args:
         max_body_bytes: of a request's body, pictures as base64 included.
+        max_held_bytes: of the bodies of all requests that are not answered yet; more are refused as busy.
         max_k: hits of a search.
         max_documents: documents of one request.
         max_ids: ids in `exclude`, `candidates` or a deletion.
@@ -36,6 +37,7 @@ class ServerLimits:
     """
 
     max_body_bytes: int = 128 * 1024**2
+    max_held_bytes: int = 1024**3
     max_k: int = 1000
     max_documents: int = 1000
     max_ids: int = 100_000

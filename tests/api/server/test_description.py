@@ -121,6 +121,8 @@ def sent(name, helpers):
     body = EXAMPLES[name].body
     if name == "POST /v1/search/upload":
         return {"files": {"image": ("a.png", helpers.picture())}, "data": {"text": "red"}}
+    if name == "POST /v1/documents/upload":
+        return {"files": {"files": ("a.png", helpers.picture())}}
     if isinstance(body, str):
         return {"content": body.encode(), "headers": {"content-type": "application/x-ndjson"}}
     return {} if body is None else {"json": body}

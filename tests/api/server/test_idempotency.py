@@ -1,7 +1,9 @@
 """Keys of requests that are sent again."""
 
+import asyncio
 import threading
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
@@ -137,9 +139,23 @@ def test_a_body_over_the_limit_is_refused_with_a_key_too(start):
     assert code(client.post("/v1/documents", content=b"x" * 2000, headers=headers)) == (413, "body_too_large")
 
 
-def test_a_second_request_waits_for_nothing_while_the_first_is_at_work(serve_models, retriever, encoder, helpers):
-    import httpx
+def test_a_body_that_stands_still_is_told_as_such_with_a_key_too(start):
+    client = start(limits=ServerLimits(body_seconds=1))
 
+    async def stuck():
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async def ask():
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as held:
+            headers = {"idempotency-key": "k", "content-type": "application/json"}
+            return await held.post("/v1/documents", content=stuck(), headers=headers)
+
+    assert code(asyncio.run(ask())) == (408, "body_too_slow")
+
+
+def test_a_second_request_waits_for_nothing_while_the_first_is_at_work(serve_models, retriever, encoder, helpers):
     reached, permit = threading.Event(), threading.Event()
     plain = encoder._vector
 

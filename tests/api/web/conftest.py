@@ -142,9 +142,13 @@ class KeyWanted:
 
 @pytest.fixture
 def serve(retriever):
-    """Starts a real server of the collection and gives its address."""
+    """Starts a real server, of the test's collection unless `own` is false, and gives its address."""
     with ExitStack() as running:
-        yield lambda key=None, **options: running.enter_context(_serving(retriever, key, **options))
+
+        def start(key=None, *, own=True, **options):
+            return running.enter_context(_serving(retriever if own else None, key, **options))
+
+        yield start
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import time
 import zlib
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from PIL import Image as Pil
 
@@ -41,6 +42,13 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs():
+    """Log lines as a server's: the usual ones draw the variables of every traceback, which takes seconds for each."""
+    rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(processors=[structlog.processors.add_log_level, *rendering])
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from mmseek.embed.clip_layout import config_of, converted, is_original
 from mmseek.embed.clip_pictures import ClipPictures
+from mmseek.embed.clip_vision import can_pool, pooled
 from mmseek.errors import ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import json_object, weight_files
@@ -146,8 +147,10 @@ class ClipTower:
     def image_rows(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """As `images`, on the model's device, with a graph where gradients are enabled."""
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        pooled = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
-        rows: torch.Tensor = self._model.visual_projection(pooled)
+        pixels = (pixels - self._mean) / self._std
+        vision = self._model.vision_model
+        states = pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
+        rows: torch.Tensor = self._model.visual_projection(states)
         return rows
 
     def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:

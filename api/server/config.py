@@ -66,6 +66,7 @@ class ServeSettings(BaseSettings):
     header_seconds: int = Field(_DEFAULTS.header_seconds, ge=1, description="a whole number of seconds")
     body_seconds: int = Field(_DEFAULTS.body_seconds, ge=1, description="a whole number of seconds")
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
+    trim_seconds: int = Field(_DEFAULTS.trim_seconds, ge=0, description="a whole number of seconds, or 0")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
     max_job_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_job_bytes), ge=1, description="a size such as 4GiB")

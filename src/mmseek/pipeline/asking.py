@@ -170,11 +170,12 @@ class Searches(Protocol):
 
 
 def find(retriever: Retriever | Searches, query: Query, how: Asking) -> Found:
-    """Search, and pack what is found into the budget.
+    """Search, and pack what is found into the budget. A caption that is found brings the picture that it is of.
 
     Raises:
         InputError: the query is empty or cannot be searched for.
     """
+    query = query if query.group_by is not None else replace(query, group_by="caption")
     result = retriever.search(query, rerank=how.rerank, reranking=how.reranking)
     return Found(pack(result.hits, how.budget, how.limits), query.content.text, result.below, result.hits)
 

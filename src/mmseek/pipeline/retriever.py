@@ -184,7 +184,8 @@ class Retriever:
             also: more texts and pictures with weights, below 0 to keep away from them.
             like: ids of documents to be near to.
             unlike: ids of documents to be far from.
-            group_by: `parent`: at most one document, the best, of each parent.
+            group_by: `parent`: at most one document, the best, of each parent; `caption`: a picture and its caption as
+                one hit.
             rerank: whether the rerankers are asked, if there are any.
             reranking: threshold, fusion and time of this search, in place of the retriever's own.
             explain: whether each hit comes with what the rerankers were sent.

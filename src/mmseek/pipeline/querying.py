@@ -12,7 +12,7 @@ from mmseek.pipeline.folding import best_of_groups, captioned_pictures, without
 from mmseek.pipeline.hybrid import fuse
 from mmseek.pipeline.mixing import query_vector, query_words
 from mmseek.pipeline.stages import stage
-from mmseek.protocols import Collection
+from mmseek.protocols import Collection, Encoder
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
@@ -39,6 +39,43 @@ def run_query(query: Query, encoder: AnyEncoder, collection: Collection) -> tupl
         hits = search.hits(query.k) if query.group_by is None else search.groups(query.k, query.group_by)
     ended = time.perf_counter()
     return hits, {"encode": (encoded - began) * 1000, "search": (ended - encoded) * 1000}
+
+
+def run_queries(queries: Sequence[Query], encoder: AnyEncoder, collection: Collection) -> list[list[Hit]]:
+    """The hits of each of some queries, as `run_query` finds them.
+
+    Those that are one content each, by vector, are encoded in one call for each instruction, and searched in one for
+    all that agree in what may be found.
+
+    Raises:
+        MmseekError: as in `Retriever.search`; the first query that cannot be answered ends them all.
+    """
+    found: dict[int, list[Hit]] = {}
+    together: dict[object, list[int]] = {}
+    for number, query in enumerate(queries):
+        if _is_plain(query):
+            limits = (query.k, query.exclude, query.candidates, query.filter)
+            together.setdefault((query.instruction, limits), []).append(number)
+        else:
+            found[number] = run_query(query, encoder, collection)[0]
+    for numbers in together.values():
+        first = queries[numbers[0]]
+        contents = [queries[number].content for number in numbers]
+        encode = encoder.encode_query if isinstance(encoder, Encoder) else encoder.encode_query_tokens
+        with stage("search"):
+            hits = collection.search_many(
+                encode(contents, first.instruction),
+                first.k,
+                exclude=first.exclude,
+                candidates=first.candidates,
+                filter=first.filter,
+            )
+        found.update(zip(numbers, hits, strict=True))
+    return [found[number] for number in range(len(queries))]
+
+
+def _is_plain(query: Query) -> bool:
+    return not query.is_mixed and query.group_by is None and (query.mode == "dense" or not query_words(query).strip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,11 @@ def test_the_module_and_the_console_script_are_one_program(process: Callable[...
         (["--frob"], "no such option"),
         (["search"], "missing option '--collection'"),
         (["index", "-c", "c"], "missing argument 'SRC'; see mmseek index --help"),
+        (
+            ["search", "red", "bike", "-c", "c"],
+            "(bike): put quotes around words that belong together; see mmseek search",
+        ),
+        (["search", "red", "-c", "c", "--encoder", "mini"], ": a collection remembers its encoder; see mmseek search"),
         (["index", "x", "-c", "c", "--engine", "dask"], "'dask'"),
         (["index", ".", "-c", "qdrant-edge:e", "--engine", "ray"], "is open to one process at a time"),
         (["search", "x", "-c", "c", "-k", "many"], "'-k'"),

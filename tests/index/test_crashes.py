@@ -43,7 +43,7 @@ def check_state(folder: Path, stored: set[int]) -> int:
         found = {document.id: document for document in collection.documents()}
         assert {f"d{n}" for n in stored} <= set(found)
         digests = collection.digests(list(found))
-        for n in range(program.DOCUMENTS):
+        for n in range(len(found) % 3, program.DOCUMENTS, 3):  # others at the next kill
             if digests.get(f"d{n}") == f"h{n}":
                 hit = collection.search(program.vector(n), 1, candidates=[f"d{n}"])[0]
                 assert hit.score == pytest.approx(float(program.vector(n) @ program.vector(n)), rel=1e-5)

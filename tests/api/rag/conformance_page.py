@@ -55,7 +55,7 @@ def run() -> dict[tuple[str, str], Outcome]:
     """
     with tempfile.TemporaryDirectory() as name:
         report = Path(name, "report.xml")
-        command = [sys.executable, "-m", "pytest", *FILES, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", *FILES, "-q", f"--junitxml={report}", f"--basetemp={name}/tests"]
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             raise SystemExit("the suites fail: nothing is written")
         return outcomes(ET.parse(report).getroot())

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Those that it asks, below each address that it may be given as the base.
-PATHS: Final = frozenset(f"{base}/{name}" for base in ("", "/v1") for name in ("embeddings", "multimodalembeddings", "rerank"))
+PATHS: Final = frozenset(
+    f"{base}/{name}" for base in ("", "/v1") for name in ("embeddings", "multimodalembeddings", "rerank")
+)
 _FIRST_ERROR: Final = 400
 
 

@@ -215,7 +215,12 @@ def test_voyage_tells_errors_apart(voyage, serve_models, encoder):
 
 
 def test_only_the_addresses_of_voyage_say_it_twice(address):
-    for path, more in (("/v1/embeddings", {"detail"}), ("/v1/rerank", {"detail"}), ("/v2/embed", set()), ("/no", set())):
+    for path, more in (
+        ("/v1/embeddings", {"detail"}),
+        ("/v1/rerank", {"detail"}),
+        ("/v2/embed", set()),
+        ("/no", set()),
+    ):
         told = httpx.post(f"{address}{path}", json={"input": []}).json()
         assert set(told) == {"error"} | more
         assert told.get("detail", told["error"]["message"]) == told["error"]["message"]

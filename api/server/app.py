@@ -18,6 +18,7 @@ from mmseek.api.server.host_check import HostCheck
 from mmseek.api.server.idempotency import AnswerStore, Idempotency
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
+from mmseek.api.server.protocols.voyage_errors import VoyageErrors
 from mmseek.api.server.request_scope import RequestScopes
 from mmseek.api.server.routes import ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
@@ -127,6 +128,7 @@ def create_app(
         app.add_middleware(HostCheck, hosts=hosts)
     if tracer is not None:
         app.add_middleware(Traced, tracer=tracer)
+    app.add_middleware(VoyageErrors)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     for router in (*ROUTERS, *protocols.ROUTERS):

@@ -37,6 +37,8 @@ _SHARD: Final = 1024
 _WINDOW: Final = 64
 # Nothing is thrown away.
 _BYTES: Final = 2**62
+# Rows that are held in memory besides; the others are read from the file each time.
+_HELD: Final = 2**28
 
 
 class Features:
@@ -68,8 +70,9 @@ class Features:
         self._file = CacheFile(path, max_bytes=_BYTES)
         if not self._file.usable:
             raise StorageError(f"run.features: {path} cannot be written: choose another file")
-        # Of requests whose units are all kept: the units without what the stem needs.
+        # Of requests whose units are all kept: the units with what is kept, or without it where memory is full.
         self._known: dict[tuple[str, str, str | None], Prepared] = {}
+        self._held = 0
 
     def _marked(self, precision: str) -> bytes:
         """A hash of all that decides what the stems of the frozen kinds give."""
@@ -96,13 +99,21 @@ class Features:
         name = (content_key(request.content), request.role, request.instruction)
         known = self._known.get(name)
         if known is not None:
-            light = self._filled(known)
+            light = known if _is_light(known) else self._filled(known)
             if _is_light(light):
                 return light
         made = self._filled(self._trainable.prepare(request))
         if _is_light(made):
-            self._known[name] = type(made)(replace(unit, payload=None) for unit in made)
+            self._remember(name, made)
         return made
+
+    def _remember(self, name: tuple[str, str, str | None], made: Prepared) -> None:
+        size = sum(unit.payload.stem.nbytes for unit in made)
+        if self._held + size > _HELD:
+            made = type(made)(replace(unit, payload=None) for unit in made)
+        elif name not in self._known:
+            self._held += size
+        self._known[name] = made
 
     def _filled(self, prepared: Prepared) -> Prepared:
         """With what is kept in place of payloads, where it is there."""

@@ -69,17 +69,24 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("family", "changes"),
+    ("family", "changes", "held"),
     [
-        ("uniir-clip-sf", (TOWERS, "batch.chunk=3")),
-        ("clip", (PICTURES, "loss.symmetric=true")),
-        ("mini", (HEADS, "model.encoder=mini")),
-        ("mini", ("model.encoder=mini",)),
+        ("uniir-clip-sf", (TOWERS, "batch.chunk=3"), 2**28),
+        ("clip", (PICTURES, "loss.symmetric=true"), 2**28),
+        ("mini", (HEADS, "model.encoder=mini"), 2000),
+        ("mini", ("model.encoder=mini",), 2**28),
     ],
 )
 def test_the_same_training_as_without(
-    configure: Configure, mixed: Path, tmp_path: Path, family: str, changes: tuple[str, ...]
+    configure: Configure,
+    mixed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    changes: tuple[str, ...],
+    held: int,
 ) -> None:
+    monkeypatch.setattr("mmseek.training.features._HELD", held)
     changes = (*changes, f"data.sources.0.path={mixed}", "schedule.steps=4")
     plain = Run(configure(family, *changes)).start()
     more = (f"run.features={tmp_path / 'features.sqlite'}", f"run.output={tmp_path / 'kept'}")

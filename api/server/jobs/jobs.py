@@ -11,9 +11,9 @@ from mmseek.api.server.errors import JobsFull, UnknownJob
 from mmseek.api.server.jobs.inputs import Draft, Inputs
 from mmseek.api.server.jobs.store import FINISHED, Job, JobFailure, JobStore
 from mmseek.api.server.jobs.worker import JobWorker
-from mmseek.media import MediaLimits
 
 if TYPE_CHECKING:
+    from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline import Retriever
 
 _PATIENCE: Final = 30.0
@@ -25,8 +25,7 @@ class Jobs:
     Args:
         folder: of this server alone; what was begun there goes on.
         use: a collection by name, or the server's own one, open until the block ends.
-        media: the limits of pictures.
-        most_bytes: of all inputs together.
+        limits: of pictures, and of all inputs together.
         most_waiting: jobs that may wait or run.
         root: below which jobs may read files of the server.
 
@@ -38,17 +37,16 @@ class Jobs:
         self,
         folder: Path,
         use: Callable[[str | None], AbstractContextManager[Retriever]],
+        limits: ServerLimits,
         *,
-        media: MediaLimits,
-        most_bytes: int,
         most_waiting: int = 100,
         root: Path | None = None,
     ) -> None:
         self._store = JobStore(folder / "jobs.sqlite")
-        self.inputs = Inputs(folder / "jobs", self._store, most_bytes, root)
+        self.inputs = Inputs(folder / "jobs", self._store, limits.max_job_bytes, root)
         self._most_waiting = most_waiting
         self._store.restart()
-        self._worker = JobWorker(self._store, self.inputs, use, media)
+        self._worker = JobWorker(self._store, self.inputs, use, limits)
 
     def check_room(self) -> None:
         """Refuse a job before its input is read.

@@ -17,7 +17,6 @@ from mmseek.api.server.jobs.batches import read_batch
 from mmseek.api.server.jobs.pictures import FolderPictures, NoPictures
 from mmseek.errors import ConfigError, ItemError
 from mmseek.items import read_items
-from mmseek.media import MediaLimits
 
 LINES = {"content-type": "application/x-ndjson"}
 
@@ -445,7 +444,7 @@ def test_batches_read_what_the_plain_reader_reads(tmp_path_factory, items, end, 
     batches.BYTES = size
     try:
         while True:
-            batch = read_batch(path, place, number, NoPictures(), MediaLimits())
+            batch = read_batch(path, place, number, NoPictures(), ServerLimits())
             assert len({document.id for document in batch.documents}) == len(batch.documents)
             documents |= {document.id: document.content for document in batch.documents}
             failures += [failure.line for failure in batch.failures]

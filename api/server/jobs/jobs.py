@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmseek.api.server.errors import JobsFull, UnknownJob
+from mmseek.api.server.jobs.corpora import is_corpus
 from mmseek.api.server.jobs.inputs import Draft, Inputs
 from mmseek.api.server.jobs.store import FINISHED, Job, JobFailure, JobStore
 from mmseek.api.server.jobs.worker import JobWorker
@@ -65,13 +66,17 @@ class Jobs:
         return job
 
     def begin_file(self, name: str, collection: str | None, path: str) -> Job:
-        """A job that reads a file of the server.
+        """A job that reads a file or a folder of the server.
 
         Raises:
             InputError: it may not, or there is none.
         """
-        facts = self.inputs.file_of(path).stat()
-        job = self._store.add(name, collection, path, facts.st_size, facts.st_mtime_ns)
+        found = self.inputs.place_of(path)
+        if is_corpus(found):
+            job = self._store.add(name, collection, path, 0, 0)
+        else:
+            facts = found.stat()
+            job = self._store.add(name, collection, path, facts.st_size, facts.st_mtime_ns)
         self._worker.wake()
         return job
 
@@ -109,7 +114,7 @@ class Jobs:
             JobState: it is done, or runs.
         """
         if job.state in ("failed", "cancelled"):
-            self.inputs.of(job)
+            self.inputs.check(job)
         self._store.move(job.id, "waiting", among=("failed", "cancelled"))
         self._worker.wake()
         return self._store.get(job.id)

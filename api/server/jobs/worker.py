@@ -22,15 +22,18 @@ from mmseek.api.server.errors import (
 )
 from mmseek.api.server.errors import JobState as WrongState
 from mmseek.api.server.jobs.batches import failure, read_batch
+from mmseek.api.server.jobs.corpora import failures_of, read_place
 from mmseek.api.server.jobs.inputs import Inputs
 from mmseek.api.server.jobs.remote import with_fetched
 from mmseek.api.server.jobs.store import Job, JobStore, Step
 from mmseek.errors import CollectionLocked, MmseekError
+from mmseek.pipeline import index_corpus
 
 if TYPE_CHECKING:
     from mmseek.api.server.jobs.batches import Batch
     from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline import Retriever
+    from mmseek.pipeline.report import Progress
 
 T = TypeVar("T")
 
@@ -40,6 +43,7 @@ _ATTEMPTS: Final = (
 )
 _FIRST_WAIT: Final = 0.5
 _DAY: Final = 24 * 3600.0
+_TOLD_EVERY: Final = 1.0  # seconds: each time is a write that is waited for
 _log = structlog.get_logger("mmseek.api")
 
 
@@ -120,7 +124,10 @@ class JobWorker:
     def _go(self, job: Job) -> None:
         """One job, to its end or until somebody wants something else."""
         try:
-            self._batches(job)
+            if job.reads_corpus:
+                self._patiently(lambda: self._corpus(job))
+            else:
+                self._batches(job)
         except (ClientGone, ServerStopping):
             return  # interrupted: its state says by whom
         except MmseekError as error:
@@ -186,6 +193,40 @@ class JobWorker:
             return read_batch(path, place, lines, pictures, self._limits)
         except OSError as error:
             raise InputGone("the input of this job cannot be read any more: send it again as a new job") from error
+
+    def _corpus(self, job: Job) -> None:
+        """All of a folder or document, from the beginning: what is stored already is seen and not encoded again."""
+        place = self._inputs.corpus_of(job)
+        told = 0.0
+
+        def check() -> None:
+            if self._stopping.is_set() or self._store.get(job.id).state != "running":
+                raise ClientGone("the job was interrupted")
+
+        def tell(now: Progress) -> None:
+            nonlocal told
+            if time.monotonic() - told >= _TOLD_EVERY:
+                told = time.monotonic()
+                self._store.put(job, Step(0, now.done, now.indexed, now.unchanged, []))
+
+        self._claim(job)
+        try:
+            with self._use(job.collection) as retriever:
+                entries = read_place(place, self._inputs.root, self._limits, check)
+                report = index_corpus(
+                    entries,
+                    retriever.encoder,
+                    retriever.collection,
+                    limits=self._limits.media,
+                    on_progress=tell,
+                )
+        finally:
+            with self._lock:
+                self._now = None
+        failed = failures_of(report.failed, place)
+        lines = report.indexed + report.unchanged + len(failed)
+        if self._store.put(job, Step(0, lines, report.indexed, report.unchanged, failed)) == "running":
+            self._done(job)
 
     def _claim(self, job: Job) -> None:
         """The job is a client of its own: its turns at the models are shared with all others.

@@ -339,7 +339,7 @@ def test_files_of_the_server_only_below_the_folder_that_it_opened(start, tmp_pat
     ]
     (root / "deep" / "items.jsonl").write_bytes(lines(items))
     client = start(import_root=root)
-    for path in ("../secret.jsonl", str(outside), "link.jsonl", "deep", "none.jsonl", "\0", "x" * 300):
+    for path in ("../secret.jsonl", str(outside), "link.jsonl", "none.jsonl", "\0", "x" * 300):
         answer = client.post("/v1/jobs", json={"path": path})
         assert code(answer) == (400, "bad_input")
         assert str(tmp_path) not in answer.json()["error"]["message"].replace(str(outside), "")

@@ -18,6 +18,7 @@ from mmseek.api.server.host_check import HostCheck
 from mmseek.api.server.idempotency import AnswerStore, Idempotency
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
+from mmseek.api.server.protocols.voyage_errors import VoyageErrors
 from mmseek.api.server.request_scope import RequestScopes
 from mmseek.api.server.routes import ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
@@ -116,7 +117,9 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Idempotency, store=answers)
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.body_seconds)
+    app.add_middleware(
+        BodyLimit, max_bytes=limits.max_body_bytes, max_held=limits.max_held_bytes, seconds=limits.body_seconds
+    )
     if keys is not None:
         app.add_middleware(KeyCheck, keys=keys)
     if cors_origins:
@@ -125,10 +128,18 @@ def create_app(
         app.add_middleware(HostCheck, hosts=hosts)
     if tracer is not None:
         app.add_middleware(Traced, tracer=tracer)
+    app.add_middleware(VoyageErrors)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     for router in (*ROUTERS, *protocols.ROUTERS):
         app.include_router(router)
     routes.include_collections(app, own=retriever is not None, many=root is not None)
     describe(app)
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """FastAPI makes the schemas of routes when the first request is looked up; none is to wait for that."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})

@@ -23,6 +23,7 @@ from mmseek.api.server.host_check import LOCAL_HOSTS
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.logs import configure_logs
 from mmseek.api.server.tracing import tracer_to
+from mmseek.api.server.trimming import trimming
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
@@ -119,7 +120,7 @@ def serve(
             # What is loaded stays until the end: looking through it for garbage would hold every request up.
             gc.collect()
             gc.freeze()
-            with _stopping_quietly(server):
+            with _stopping_quietly(server), trimming(limits.trim_seconds):
                 server.run(sockets=[listener])
             hangs = any(queue.abandoned for queue in app.state.service.queues)
     finally:

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmseek.api.server.errors import JobsFull, UnknownJob
+from mmseek.api.server.errors import JobsFull, JobState, UnknownJob
 from mmseek.api.server.jobs.corpora import is_corpus
 from mmseek.api.server.jobs.inputs import Draft, Inputs
-from mmseek.api.server.jobs.store import FINISHED, Job, JobFailure, JobStore
+from mmseek.api.server.jobs.store import Job, JobFailure, JobStore
 from mmseek.api.server.jobs.worker import JobWorker
 
 if TYPE_CHECKING:
@@ -101,10 +101,12 @@ class Jobs:
 
     def cancel(self, job: Job) -> Job:
         """Stop a job; what is stored stays. One that is finished is left as it is."""
-        if job.state not in FINISHED:
-            self._store.move(job.id, "cancelled", among=("waiting", "running"))
-            self._worker.interrupt(job.id)
-        return self._store.get(job.id)
+        try:
+            cancelled = self._store.move(job.id, "cancelled", among=("waiting", "running"))
+        except JobState:
+            return self._store.get(job.id)
+        self._worker.interrupt(job.id)
+        return cancelled
 
     def resume(self, job: Job) -> Job:
         """Let a job that failed or was cancelled go on from where it stopped.
@@ -115,9 +117,9 @@ class Jobs:
         """
         if job.state in ("failed", "cancelled"):
             self.inputs.check(job)
-        self._store.move(job.id, "waiting", among=("failed", "cancelled"))
+        resumed = self._store.move(job.id, "waiting", among=("failed", "cancelled"))
         self._worker.wake()
-        return self._store.get(job.id)
+        return resumed
 
     def forget(self, job: Job) -> None:
         """Remove a finished job, its input and its failures.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,12 +71,17 @@ def with_pictures(item: Mapping[str, Any], pictures: Pictures, limits: MediaLimi
         MediaNotFound: a picture is none of the files.
         MediaTooLarge: a file has more bytes than a picture may have.
     """
+    return replaced(item, lambda address: _inside(address, pictures, limits))
+
+
+def replaced(item: Mapping[str, Any], inside: Callable[[str], str]) -> dict[str, Any]:
+    """An item whose pictures' addresses are replaced by what a function makes of each."""
     changed = dict(item)
     if isinstance(item.get("image"), str):
-        changed["image"] = _inside(item["image"], pictures, limits)
+        changed["image"] = inside(item["image"])
     if isinstance(item.get("content"), list):
         changed["content"] = [
-            {**part, "image": _inside(part["image"], pictures, limits)}
+            {**part, "image": inside(part["image"])}
             if isinstance(part, Mapping) and isinstance(part.get("image"), str)
             else part
             for part in item["content"]

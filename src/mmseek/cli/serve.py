@@ -16,7 +16,8 @@ from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
 from mmseek.cli.reranking import DepthsOption, RerankersOption
 from mmseek.errors import ConfigError
-from mmseek.models.device import calm_openmp
+from mmseek.models.allocator import use_few_arenas
+from mmseek.models.device import calm_openmp, usable_cores
 
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
@@ -147,6 +148,7 @@ def serve(
 
 def _serve(asked: ServeSettings, out: Output) -> None:
     calm_openmp(os.environ)  # before any import that brings torch
+    use_few_arenas(os.environ, usable_cores())  # and before there are threads
 
     from mmseek.api.server import serve as run_server
     from mmseek.api.server.security import KeyRing, read_keys

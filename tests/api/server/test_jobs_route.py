@@ -87,7 +87,7 @@ def begin(client, items, base="/v1"):
 
 
 def ended(client, job, base="/v1"):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while (found := client.get(f"{base}/jobs/{job}").json())["state"] in ("waiting", "running"):
         assert time.monotonic() < end, found
         time.sleep(0.03)  # the job needs the processor more
@@ -171,7 +171,7 @@ def test_a_job_never_blocks_a_search(client, retriever, monkeypatch):
         batches.append(len(arguments[0]))
         if len(batches) == 3:
             held.set()
-            assert go_on.wait(30)
+            assert go_on.wait(120)
         return plain(*arguments)
 
     monkeypatch.setattr(retriever.collection, "upsert", upsert)
@@ -185,7 +185,7 @@ def test_a_job_never_blocks_a_search(client, retriever, monkeypatch):
         assert answer.json()["hits"][0]["id"] == f"d{searched}"
         searched += 1
 
-    assert held.wait(30)
+    assert held.wait(120)
     try:
         for _ in range(20):
             search()
@@ -238,6 +238,8 @@ def test_a_job_goes_on_after_a_restart(start, gate, helpers, tmp_path):
     assert counts(ended(after, job)) == (150, 0, 0)
     assert counts(ended(after, later)) == (1, 0, 0)
     assert after.get("/v1/collection").json()["documents"] == 151
+    inputs = after.app.state.service.jobs.inputs
+    helpers.wait_until(lambda: inputs.bytes == 0)  # a job is done a moment before its input is removed, never after
     assert not list((tmp_path / "data" / "jobs").iterdir())
 
 
@@ -435,7 +437,7 @@ _ITEM = st.one_of(
 
 
 @given(st.lists(_ITEM, max_size=20), st.sampled_from([b"\n", b"\r\n"]), st.booleans(), st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_batches_read_what_the_plain_reader_reads(tmp_path_factory, items, end, last, size):
     path = tmp_path_factory.mktemp("input") / "lines.jsonl"
     path.write_bytes(end.join(items) + (end if last else b""))

@@ -202,9 +202,7 @@ def make_service(
     folder = root.folder.expanduser() / OWN_FOLDER if data is None and root is not None else data
     if folder is not None and (retriever is not None or root is not None):
         service.data = ServerData(folder)
-        service.jobs = Jobs(
-            service.data.folder, service.use, media=limits.media, most_bytes=limits.max_job_bytes, root=import_root
-        )
+        service.jobs = Jobs(service.data.folder, service.use, limits, root=import_root)
     return service
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from mmseek._types import Content, EncodeRequest, Pair
 from mmseek.api.server.batching.facades import content_cost, first_error
+from mmseek.api.server.fetched import fetched, filled, urls_of_contents
 from mmseek.api.server.protocols.inputs import placed
-from mmseek.api.server.protocols.urls import fetched
 from mmseek.api.server.service import Served, Service
+from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -87,12 +88,14 @@ async def _with_pictures(service: Service, contents: Sequence[Content], what: st
     Raises:
         MmseekError: of the first that cannot be had, named by its place.
     """
-    found: list[Content] = []
-    for place, content in enumerate(await fetched(contents, service.limits)):
-        if not isinstance(content, Content):
-            raise placed(content, f"{what}[{place}]") from content
-        found.append(content)
-    return found
+    found = await fetched(urls_of_contents(contents), service.limits)
+    whole: list[Content] = []
+    for place, content in enumerate(contents):
+        try:
+            whole.append(filled(content, found))
+        except MmseekError as error:
+            raise placed(error, f"{what}[{place}]") from error
+    return whole
 
 
 def pair_tokens(query: Content, documents: Sequence[Content]) -> int:

@@ -90,7 +90,7 @@ def serve(
     ] = None,
     import_root: Annotated[
         Path | None,
-        typer.Option("--import-root", metavar="DIR", help="Bulk jobs may read the files below it."),
+        typer.Option("--import-root", metavar="DIR", help="Bulk jobs may read what is below it."),
     ] = None,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,

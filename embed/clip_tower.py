@@ -138,19 +138,37 @@ class ClipTower:
 
     def text_rows(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """As `texts`, on the model's device, with a graph where gradients are enabled."""
-        longest = max(map(len, texts))
-        padded = torch.tensor([[*text, *[_PADDING] * (longest - len(text))] for text in texts], device=self._device)
-        pooled = self._model.text_model(input_ids=padded).pooler_output
-        rows: torch.Tensor = self._model.text_projection(pooled)
-        return rows
+        return self.projected_texts(self.pooled_texts(texts))
 
     def image_rows(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """As `images`, on the model's device, with a graph where gradients are enabled."""
+        return self.projected_images(self.pooled_images(pictures))
+
+    def pooled_texts(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """What the text tower gives of tokenised texts, (n, width), before the projection."""
+        longest = max(map(len, texts))
+        padded = torch.tensor([[*text, *[_PADDING] * (longest - len(text))] for text in texts], device=self._device)
+        pooled: torch.Tensor = self._model.text_model(input_ids=padded).pooler_output
+        return pooled
+
+    def pooled_images(self, pictures: Sequence[Pixels]) -> torch.Tensor:
+        """What the picture tower gives of prepared pictures, (n, width), before the projection."""
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
         pixels = (pixels - self._mean) / self._std
         vision = self._model.vision_model
-        states = pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
-        rows: torch.Tensor = self._model.visual_projection(states)
+        states: torch.Tensor = (
+            pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
+        )
+        return states
+
+    def projected_texts(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(n, width) -> (n, dim)."""
+        rows: torch.Tensor = self._model.text_projection(pooled)
+        return rows
+
+    def projected_images(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(n, width) -> (n, dim)."""
+        rows: torch.Tensor = self._model.visual_projection(pooled)
         return rows
 
     def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:

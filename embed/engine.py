@@ -88,7 +88,7 @@ class EngineOptions:
     """
 
     window: int = 128
-    window_bytes: int = 64 * 1024**2
+    window_bytes: int = 8 * 1024**2
     workers: int = 2
     lanes: int = 1
 

@@ -32,13 +32,15 @@ if TYPE_CHECKING:
     from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.pipeline.encoders import AnyEncoder
+    from mmseek.protocols import Reranker
 
 
 def create_app(
     retriever: Retriever | None = None,
     *,
-    encoder: Encoder | None = None,
+    encoder: AnyEncoder | None = None,
+    encoders: Sequence[AnyEncoder] = (),
     reranker: Reranker | None = None,
     limits: ServerLimits | None = None,
     hosts: Collection[str] | None = None,
@@ -59,7 +61,8 @@ def create_app(
 
     Args:
         retriever: its collection open for writing, and used by nothing else meanwhile.
-        encoder: makes embeddings; without it, the retriever's does.
+        encoder: makes embeddings unless a request names another; without it, the retriever's does.
+        encoders: more of them, which embedding requests may name by their specs.
         reranker: answers rerank requests; without it, the retriever's does, if it has one.
         limits: what a request may ask for.
         hosts: the names under which requests are answered; None answers under any. See `host_check`.
@@ -84,6 +87,7 @@ def create_app(
         encoder,
         reranker,
         limits,
+        encoders=encoders,
         batching=batching,
         names=names,
         root=root,
@@ -131,4 +135,11 @@ def create_app(
         app.include_router(router)
     routes.include_collections(app, own=retriever is not None, many=root is not None)
     describe(app)
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """FastAPI makes the schemas of routes when the first request is looked up; none is to wait for that."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})

@@ -75,7 +75,7 @@ def unit_length(text: str) -> FloatArray:
 WORDS = st.text("abc", max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(WORDS, max_size=40), st.integers(1, 60), st.booleans(), st.integers(1, 9), st.integers(1, 3))
 def test_any_batching_gives_each_its_own_vector(
     texts: list[str], cost: int, packed: bool, window: int, lanes: int

@@ -115,7 +115,8 @@ class Inputs:
         """Remove a job's own input."""
         if job.source is None and job.kept:
             self._store.input_gone(job)
-            self._remove(job.id, bytes_below(self._folder / job.id))
+            with self._lock:  # counted once, though the job may be forgotten while it ends
+                self._clear(job)
 
     def tidy(self) -> None:
         """Forget finished jobs of which there are too many."""
@@ -128,10 +129,14 @@ class Inputs:
         for job in self._store.with_input(finished=True):
             if self._taken + count <= self._most:
                 return
-            size = bytes_below(self._folder / job.id)
             self._store.input_gone(job)
-            shutil.rmtree(self._folder / job.id, ignore_errors=True)
-            self._taken -= size
+            self._clear(job)
+
+    def _clear(self, job: Job) -> None:
+        """Remove a job's input; the lock is held."""
+        size = bytes_below(self._folder / job.id)
+        shutil.rmtree(self._folder / job.id, ignore_errors=True)
+        self._taken = max(self._taken - size, 0)
 
     def _remove(self, name: str, size: int) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)

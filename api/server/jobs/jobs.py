@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmseek.api.server.errors import JobsFull, UnknownJob
+from mmseek.api.server.errors import JobsFull, JobState, UnknownJob
 from mmseek.api.server.jobs.inputs import Draft, Inputs
-from mmseek.api.server.jobs.store import FINISHED, Job, JobFailure, JobStore
+from mmseek.api.server.jobs.store import Job, JobFailure, JobStore
 from mmseek.api.server.jobs.worker import JobWorker
 from mmseek.media import MediaLimits
 
@@ -98,10 +98,12 @@ class Jobs:
 
     def cancel(self, job: Job) -> Job:
         """Stop a job; what is stored stays. One that is finished is left as it is."""
-        if job.state not in FINISHED:
-            self._store.move(job.id, "cancelled", among=("waiting", "running"))
-            self._worker.interrupt(job.id)
-        return self._store.get(job.id)
+        try:
+            cancelled = self._store.move(job.id, "cancelled", among=("waiting", "running"))
+        except JobState:
+            return self._store.get(job.id)
+        self._worker.interrupt(job.id)
+        return cancelled
 
     def resume(self, job: Job) -> Job:
         """Let a job that failed or was cancelled go on from where it stopped.
@@ -112,9 +114,9 @@ class Jobs:
         """
         if job.state in ("failed", "cancelled"):
             self.inputs.of(job)
-        self._store.move(job.id, "waiting", among=("failed", "cancelled"))
+        resumed = self._store.move(job.id, "waiting", among=("failed", "cancelled"))
         self._worker.wake()
-        return self._store.get(job.id)
+        return resumed
 
     def forget(self, job: Job) -> None:
         """Remove a finished job, its input and its failures.

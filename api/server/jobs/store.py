@@ -16,7 +16,6 @@ from mmseek.errors import StorageError
 from mmseek.index.ledger import now
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
-FINISHED: Final = frozenset({"done", "failed", "cancelled"})
 MOST_FAILURES: Final = 10_000  # kept of a job; more are counted only
 _MOST_MESSAGE: Final = 1000
 
@@ -116,7 +115,7 @@ class JobStore:
                 "VALUES (?, ?, ?, 'waiting', ?, ?, 1, ?, ?)",
                 (name, collection, source, size, stamp, now(), now()),
             )
-        return self.get(name)
+            return _job(sql, name)
 
     def get(self, name: str) -> Job:
         """A job.
@@ -124,10 +123,8 @@ class JobStore:
         Raises:
             UnknownJob: there is none.
         """
-        found = self._jobs("WHERE id = ?", name)
-        if not found:
-            raise UnknownJob(f"there is no job {name[:80]!r} of this collection")
-        return found[0]
+        with self._reading() as sql:
+            return _job(sql, name)
 
     def page(self, collection: str | None, limit: int, before: int) -> list[Job]:
         """Jobs of a collection, the newest first, with numbers below `before` unless that is 0."""
@@ -153,8 +150,8 @@ class JobStore:
 
     def move(
         self, name: str, state: State, *, among: Sequence[State], code: str | None = None, message: str | None = None
-    ) -> None:
-        """Bring a job into a state.
+    ) -> Job:
+        """Bring a job into a state; returns it as it is then, before anybody else does anything to it.
 
         Raises:
             UnknownJob: there is none.
@@ -166,10 +163,10 @@ class JobStore:
                 f"UPDATE jobs SET state = ?, code = ?, message = ?, updated_at = ? WHERE id = ? AND state IN ({marks})",  # noqa: S608  # question marks
                 (state, code, message, now(), name, *among),
             ).rowcount
+            found = _job(sql, name)
         if not changed:
-            raise WrongState(
-                f"the job is {self.get(name).state}, and only one that is {' or '.join(among)} can be {state}"
-            )
+            raise WrongState(f"the job is {found.state}, and only one that is {' or '.join(among)} can be {state}")
+        return found
 
     def step(self, job: Job, step: Step) -> State | None:
         """Note what a batch came to, whatever was done to the job meanwhile; returns its state, if it is there."""
@@ -268,3 +265,10 @@ class JobStore:
             yield
         except sqlite3.Error as error:
             raise StorageError(f"{self._path} cannot be used ({error}): check the disk") from error
+
+
+def _job(sql: sqlite3.Connection, name: str) -> Job:
+    found = sql.execute("SELECT * FROM jobs WHERE id = ?", (name,)).fetchone()
+    if found is None:
+        raise UnknownJob(f"there is no job {name[:80]!r} of this collection")
+    return Job._make(found)

@@ -94,15 +94,16 @@ class JobWorker:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while True:
             self._work.clear()
+            if self._stopping.is_set():  # looked at after the clearing, which may have taken the word of `stop`
+                return
             try:
                 job = self._store.next_waiting()
                 if job is None:
                     self._work.wait()
                     continue
-                self._store.move(job.id, "running", among=("waiting",))
-                self._go(self._store.get(job.id))
+                self._go(self._store.move(job.id, "running", among=("waiting",)))
             except WrongState:  # it was cancelled just now
                 continue
             except Exception as error:  # noqa: BLE001  # the thread must outlive whatever breaks a job

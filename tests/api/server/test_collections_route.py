@@ -277,7 +277,7 @@ def test_handles_are_bounded_and_open_while_they_are_lent_however_many_threads_a
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
     assert not wrong
     assert most <= 3

@@ -83,7 +83,7 @@ def test_openai_shortens_and_takes_a_single_string(client, encoder):
 
 
 def test_openai_errors_are_its_own_classes(client):
-    with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
+    with pytest.raises(openai.NotFoundError, match="use text-embedding-3-small"):
         client.embeddings.create(model="gpt-none", input="x")
     for tokens in ([1, 2], [[1, 2], [3]]):
         with pytest.raises(openai.BadRequestError, match="send the text itself"):

@@ -26,7 +26,7 @@ from mmseek.models.lora import add_pair, read_adapter
 from mmseek.models.spec import Spec
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 __all__ = ["load"]
 

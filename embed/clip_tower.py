@@ -156,9 +156,7 @@ class ClipTower:
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
         pixels = (pixels - self._mean) / self._std
         vision = self._model.vision_model
-        states: torch.Tensor = (
-            pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
-        )
+        states: torch.Tensor = pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
         return states
 
     def projected_texts(self, pooled: torch.Tensor) -> torch.Tensor:

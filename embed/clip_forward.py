@@ -59,15 +59,18 @@ class ClipForward:
     Args:
         model: transformers' `CLIPModel`, float32, on a CPU; see `may_run`. It keeps its weights, which are shared; who
             changes them has to make another of these.
+        colours: mean and standard deviation, each (1, 3, 1, 1), for values from 0 to 1.
         end: the number of the token that ends a text.
         packed: whether weights are laid out; see `may_pack`.
     """
 
-    def __init__(self, model: Any, end: int, *, packed: bool) -> None:
+    def __init__(self, model: Any, colours: tuple[Tensor, Tensor], end: int, *, packed: bool) -> None:
         self._model = model
         self._end = end
         vision = model.config.vision_config
-        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        self._patch, self._grid = vision.patch_size, vision.image_size // vision.patch_size
+        tokens = self._grid**2 + 1
+        self._patches = _of_bytes(model.vision_model.embeddings.patch_embedding.weight, *colours)
         self._pictures = max(1, _PICTURE_TOKENS // tokens)
         self._texts = _Stack(model.text_model, rows=ROWS if packed else 0, causal=True)
         self._images = _Stack(model.vision_model, rows=self._pictures * tokens if packed else 0, causal=False)
@@ -85,17 +88,28 @@ class ClipForward:
         return rows
 
     def images(self, pixels: Tensor) -> Tensor:
-        """Of standardised pictures (n, 3, S, S)."""
+        """Of pictures as they are prepared, uint8 (n, S, S, 3)."""
         model, tower = self._model, self._model.vision_model
         pooled = torch.cat([self._class_states(part) for part in torch.split(pixels, self._pictures)])
         rows: Tensor = model.visual_projection(tower.post_layernorm(pooled))
         return rows
 
     def _class_states(self, pixels: Tensor) -> Tensor:
-        tower = self._model.vision_model
-        states = tower.pre_layrnorm(tower.embeddings(pixels))
-        count, length, width = states.shape
-        return self._images(states.view(-1, width), [Run(0, count, length)], torch.arange(count) * length)
+        embeddings, grid, patch = self._model.vision_model.embeddings, self._grid, self._patch
+        count, length, used = len(pixels), grid**2 + 1, grid * patch
+        squares = pixels[:, :used, :used].reshape(count, grid, patch, grid, 3 * patch).transpose(2, 3)
+        patches = F.linear(squares.reshape(count * grid**2, -1).float(), *self._patches)
+        states = patches.new_empty(count, length, patches.shape[1])
+        states[:, 0] = embeddings.class_embedding
+        states[:, 1:] = patches.view(count, grid**2, -1)
+        states = self._model.vision_model.pre_layrnorm(states.add_(embeddings.position_embedding.weight))
+        return self._images(states.view(count * length, -1), [Run(0, count, length)], torch.arange(count) * length)
+
+
+def _of_bytes(weight: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (width, patch * patch * 3) and bias (width,) for bytes in place of standardised values."""
+    scaled = weight / (255 * std)
+    return scaled.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous(), -(weight * mean / std).sum((1, 2, 3))
 
 
 class _Stack:

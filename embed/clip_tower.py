@@ -142,7 +142,7 @@ class ClipTower:
     def images(self, pictures: Sequence[Pixels]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of prepared pictures."""
         fast = self._fast()
-        rows = self.image_rows(pictures) if fast is None else fast.images(self._standardised(pictures))
+        rows = self.image_rows(pictures) if fast is None else fast.images(torch.from_numpy(np.stack(pictures)))
         vectors: FloatArray = rows.cpu().numpy()
         return vectors
 
@@ -156,21 +156,17 @@ class ClipTower:
 
     def image_rows(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """As `images`, on the model's device, with a graph where gradients are enabled."""
-        pooled = self._model.vision_model(pixel_values=self._standardised(pictures)).pooler_output
+        pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
+        pooled = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
         rows: torch.Tensor = self._model.visual_projection(pooled)
         return rows
-
-    def _standardised(self, pictures: Sequence[Pixels]) -> torch.Tensor:
-        """What the picture tower takes, (n, 3, S, S)."""
-        pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        return (pixels - self._mean) / self._std
 
     def _fast(self) -> ClipForward | None:
         """The towers as a CPU runs them fastest; None where that is not known to be right."""
         with self._lock:
             if self._forward is None and not self._plain:
                 packed = may_pack(self._device, weights_of(self._model))
-                self._forward = ClipForward(self._model, self._end, packed=packed)
+                self._forward = ClipForward(self._model, self.colours, self._end, packed=packed)
             return self._forward
 
     def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:

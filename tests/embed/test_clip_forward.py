@@ -18,7 +18,8 @@ from mmseek.embed.clip_forward import ClipForward
 from mmseek.embed.clip_pictures import ClipPictures
 from mmseek.embed.clip_tower import ClipTower
 
-WORDS, START, END, SIDE = 40, 40, 41, 32
+WORDS, START, END, SIDE = 40, 40, 41, 35  # three pixels more than patches
+COLOURS = (torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1), torch.tensor([0.3, 0.2, 0.25]).view(1, 3, 1, 1))
 
 
 def model(act: str, *, eos: int = END, layers: int = 3) -> Any:
@@ -54,7 +55,7 @@ def test_texts_of_any_lengths(act: str, eos: int) -> None:
     expected = plain_texts(clip, rows)
     assert sum(map(len, rows)) > 2 * 256  # several blocks
     for packed in (True, False):
-        fast = ClipForward(clip, END, packed=packed)
+        fast = ClipForward(clip, COLOURS, END, packed=packed)
         torch.testing.assert_close(fast.texts(rows), expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(fast.texts(rows[::-1]), expected.flip(0), atol=1e-5, rtol=0)
 
@@ -65,13 +66,14 @@ def test_texts_of_any_lengths(act: str, eos: int) -> None:
 @torch.inference_mode()
 def test_pictures_in_any_number(act: str, layers: int, packed: bool) -> None:
     clip = model(act, layers=layers)
-    pixels = torch.randn(29, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    expected = clip.get_image_features(pixels).pooler_output
-    fast = ClipForward(clip, END, packed=packed)
+    pixels = torch.from_numpy(np.stack(pictures(29)))
+    standard = (pixels.permute(0, 3, 1, 2).float() / 255 - COLOURS[0]) / COLOURS[1]
+    expected = clip.get_image_features(standard).pooler_output
+    fast = ClipForward(clip, COLOURS, END, packed=packed)
     for count in (1, 11, 12, 29):  # 200 // 17 tokens: blocks of eleven pictures
         torch.testing.assert_close(fast.images(pixels[:count]), expected[:count], atol=1e-5, rtol=0)
     # The model still is what it was, on whose weights both work.
-    torch.testing.assert_close(clip.get_image_features(pixels).pooler_output, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(clip.get_image_features(standard).pooler_output, expected, atol=1e-6, rtol=0)
 
 
 def tower(act: str = "quick_gelu") -> ClipTower:

@@ -1,7 +1,7 @@
 """Our full search path beside other engines: QPS in buckets of recall, ingest, memory, with and without a filter.
 
     python benchmarks/ann_peers.py [--rows 10000 100000 1000000] [--embed 48000] [--queries 200] [--engines ...]
-                                   [--peers-python VENV/bin/python] [--results FILE] [--minutes 6] [--urgent]
+                                   [--peers-python VENV/bin/python] [--results FILE] [--minutes 6] [--busy]
                                    [--plot FILE]
 
 Vectors of a real distribution (`ann_vectors.py`), text queries, one query at a time on one core. Every engine runs in a
@@ -10,8 +10,8 @@ builds more: documents, a durable ledger, an index of words and the graph. For e
 best QPS of a sweep; the plot shows how QPS at a recall of 0.95 and more, ingest and memory grow with the rows. lancedb
 and milvus-lite are no dependencies of ours: give a Python that has them with --peers-python; an engine that is not
 installed is left out. With --results each finished engine is a line of that file, a run that is started again goes on
-where the last one ended, and --minutes stops it between two engines. On a machine with other work, --urgent puts the
-searches before it. The plot is docs/images/ann_peers.png.
+where the last one ended, and --minutes stops it between two engines. On a machine with other work, --busy counts
+processor time instead of the clock. The plot is docs/images/ann_peers.png.
 
 At the end it says how our search without payload compares with the best library, our filtered search with documents
 with lancedb's and milvus-lite's, and our ingest with usearch's.
@@ -61,10 +61,10 @@ def at_least(lines: list[dict[str, Any]], what: str, recall: float) -> float | N
     return max((line["qps"] for line in lines if line["what"] == what and line["recall"] >= recall), default=None)
 
 
-def run_engine(name: str, place: Path, python: str, *, urgent: bool) -> dict[str, Any]:
+def run_engine(name: str, place: Path, python: str, *, busy: bool) -> dict[str, Any]:
     program = Path(__file__).with_name("ann_engines.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [python, str(program), name, str(place), *(["--urgent"] if urgent else [])]
+    command = [python, str(program), name, str(place), *(["--busy"] if busy else [])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         return {"engine": name, "error": done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]}
@@ -96,7 +96,7 @@ def run_size(rows: int, options: argparse.Namespace, known: list[dict[str, Any]]
             if time.monotonic() > options.ends:
                 break
             python = options.peers_python if name in FOREIGN else sys.executable
-            found = run_engine(name, place, python, urgent=options.urgent) | {"rows": rows, "vectors": words}
+            found = run_engine(name, place, python, busy=options.busy) | {"rows": rows, "vectors": words}
             if "error" not in found:
                 found["buckets"] = {what: best(found["lines"], what) for what in ("search", "filtered", "bare")}
                 if options.results:
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--results", type=Path, help="JSON lines; what is in there is not measured again")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no engine after so many")
-    parser.add_argument("--urgent", action="store_true", help="searches before all else on the machine; needs root")
+    parser.add_argument("--busy", action="store_true", help="processor time, for a machine with other work")
     parser.add_argument("--plot", type=Path, nargs="?", const=PLOT)
     options = parser.parse_args()
     options.ends = time.monotonic() + 60 * options.minutes

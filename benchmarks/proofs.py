@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
+import torch
 
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity
 from mmseek.evaluation.metrics import bootstrap
 from mmseek.training.configuring import from_mapping
+from mmseek.training.families import load_trainable
+from mmseek.training.features import Features
 from mmseek.training.run import Run
 from mmseek.training.settings import TrainConfig
 
 # What `mini` sees has 112; reading the originals anew at every step would be most of the time.
 SIDE = 128
+# All but the correction, which sees what the tower gives. A fusion of picture and text stays as it is, too.
+FROZEN = r"^(?!correction\.)"
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -49,22 +56,66 @@ def train(
     batch: int,
     rate: float,
     temperature: float,
+    seed: int = 0,
+    features: Path,
 ) -> tuple[str, float]:
-    """Train by what `mmseek train` runs. The spec of what came out, and the minutes that it took."""
+    """Train the correction of `mini` by what `mmseek train` runs, its tower frozen and its outputs kept in `features`.
+
+    The spec of what came out, and the minutes that it took.
+    """
     settings = {
-        "model": {"encoder": encoder},
+        "model": {"encoder": encoder, "freeze": [FROZEN]},
         "data": {"negatives": negatives, "sources": [{"path": str(triples)}]},
         "batch": {"size": batch},
         "loss": {"temperature": temperature},
         "optimizer": {"rate": rate},
         "schedule": {"steps": steps, "warmup": min(10, steps // 4)},
-        "run": {"output": str(output), "device": "cpu", "save_every": 0, "tensorboard": False},
+        "run": {
+            "output": str(output),
+            "device": "cpu",
+            "save_every": 0,
+            "tensorboard": False,
+            "seed": seed,
+            "features": str(features),
+        },
     }
     began = time.monotonic()
     trained = Run(from_mapping(TrainConfig, settings)).start(
-        lambda r: None if r.step % 10 else print(output.name, r.step, round(r.loss, 3), file=sys.stderr, flush=True)
+        lambda r: None if r.step % 100 else print(output.name, r.step, round(r.loss, 3), file=sys.stderr, flush=True)
     )
     return trained.spec, round((time.monotonic() - began) / 60, 2)
+
+
+class KeptEncoder:
+    """An encoder of `mini` for rankings, whose tower need not see again what is kept in a file.
+
+    Args:
+        spec: of `mini`.
+        features: the file.
+    """
+
+    def __init__(self, spec: str, features: Path) -> None:
+        self._trainable = load_trainable(spec, device="cpu")
+        self._trainable.inner.requires_grad_(requires_grad=False).eval()
+        self._features = Features(self._trainable, features)
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return self._trainable.encoder.identity
+
+    def encode_query(self, contents: list[Content], instruction: str | None = None) -> np.ndarray:
+        raise NotImplementedError
+
+    def encode_document(self, contents: list[Content]) -> np.ndarray:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:
+        source = iter(requests)
+        while shard := list(islice(source, 1024)):
+            self._features.fill(shard)
+            rows = self._trainable.vectors([self._features.prepare(each) for each in shard])
+            yield from (Encoded(row) for row in rows.numpy())
 
 
 def told(values: np.ndarray, names: Sequence[str]) -> dict[str, list[float]]:

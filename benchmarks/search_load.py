@@ -168,7 +168,11 @@ def main() -> None:
     console = Console(file=sys.stderr)
     console.print(found)
     console.print(table)
-    print(json.dumps({"benchmark": "search_load", "rows": options.rows, "queries": options.queries, **found, "load": load}))
+    print(
+        json.dumps(
+            {"benchmark": "search_load", "rows": options.rows, "queries": options.queries, **found, "load": load}
+        )
+    )
 
 
 if __name__ == "__main__":

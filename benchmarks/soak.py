@@ -8,9 +8,9 @@ Its resident memory is sampled once a second. What is not judged are the first `
 loaded and pools of threads and of SQLite's pages fill, and the cache of vectors, which is off, for it grows to its
 bound by design. The service gives free memory back every half minute, so memory goes up and down; what is in use is
 the lowest sample of a minute. The slope is that of a line through these, in MiB an hour, by least squares. `verdict` is
-`flat` if no slope at all lies within twice its standard error, or if it is under 1 % of the memory an hour; `unclear` if
-it is flat only because the error is over 10 % of the memory an hour. `slope_of_all` is that of a line through all
-samples. The last line of stdout is one line of JSON.
+`flat` if no slope at all lies within twice its standard error, or if it is under 1 % of the memory an hour; `unclear`
+if it is flat only because the error is over 10 % of the memory an hour; else `grows` or `shrinks`. `slope_of_all` is
+that of a line through all samples. The last line of stdout is one line of JSON.
 """
 
 from __future__ import annotations

@@ -1,13 +1,17 @@
 """Training beside sentence-transformers' own trainer, at equal settings: queries a second.
 
-    python benchmarks/train_speed.py [--data ../shared/data/scifact] [--steps N] [--batch N] [--rounds N]
+    python benchmarks/train_speed.py [--data ../shared/data] [--steps N] [--batch N] [--rounds N]
 
-all-MiniLM-L6-v2 on claims and abstracts of scifact's train split, all weights, AdamW, no hard negatives. The runs take
-turns; each figure is the median over the rounds of plain time by our time, above 1 mmseek is faster, by the clock and
-in the processor's time, which other work on the machine disturbs less.
+all-MiniLM-L6-v2, all weights, AdamW, no hard negatives. The runs take turns; each figure is the median over the rounds
+of plain time by our time, above 1 mmseek is faster, by the clock and in the processor's time, which other work on the
+machine disturbs less.
 
-- `plain`: `MultipleNegativesRankingLoss` beside `mmseek train` with the batch as one chunk;
-- `chunks`: `CachedMultipleNegativesRankingLoss` with 8 at once beside GradCache by tokens, about as many in all.
+- `plain`: claims and abstracts of scifact's train split, which are nearly all cut at the model's 256 tokens:
+  `MultipleNegativesRankingLoss` beside `mmseek train` with the batch as one chunk;
+- `chunks`: the same rows; `CachedMultipleNegativesRankingLoss` with 8 texts at once beside GradCache by tokens, as many
+  in all as 8 of the longest have;
+- `mixed`: as `chunks`, on texts of mixed length: as many claims with their abstracts as openings of textbook figures'
+  descriptions with their captions.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from proofs import rows_of, write_rows
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -36,7 +41,8 @@ from mmseek.training.data.benchmark import BenchmarkRows
 from mmseek.training.run import Run
 from mmseek.training.settings import TrainConfig
 
-TOKENS = 2048  # about eight abstracts
+TOKENS = 2048  # eight abstracts, cut where the model cuts them
+Pairs = list[tuple[str, str]]
 
 
 def now() -> np.ndarray:
@@ -44,7 +50,7 @@ def now() -> np.ndarray:
     return np.array([time.monotonic(), time.process_time()])
 
 
-def theirs(model: Path, rows: list[tuple[str, str]], args: argparse.Namespace, folder: str, chunks: bool) -> np.ndarray:
+def theirs(model: Path, rows: Pairs, args: argparse.Namespace, folder: str, chunks: bool) -> np.ndarray:
     columns = {"anchor": [query for query, _ in rows], "positive": [document for _, document in rows]}
     encoder = SentenceTransformer(str(model), device="cpu")
     loss: Any = MultipleNegativesRankingLoss(encoder, scale=50)
@@ -67,10 +73,11 @@ def theirs(model: Path, rows: list[tuple[str, str]], args: argparse.Namespace, f
     return now() - began
 
 
-def ours(model: Path, args: argparse.Namespace, folder: str, chunks: bool) -> np.ndarray:
+def ours(model: Path, rows: Pairs, args: argparse.Namespace, folder: str, chunks: bool) -> np.ndarray:
+    triples = write_rows(Path(f"{folder}.jsonl"), [{"query": query, "positives": [each]} for query, each in rows])
     settings = {
         "model": {"encoder": f"st:{model}"},
-        "data": {"sources": [{"path": str(args.data), "format": "dataset"}]},
+        "data": {"sources": [{"path": str(triples)}]},
         "batch": {"size": args.batch, "chunk_tokens": TOKENS if chunks else 0},
         "optimizer": {"rate": 1e-5},
         "schedule": {"steps": args.steps},
@@ -84,23 +91,43 @@ def ours(model: Path, args: argparse.Namespace, folder: str, chunks: bool) -> np
     return marks[-1] - began
 
 
+def claims(data: Path) -> Pairs:
+    """Claims of scifact and abstracts."""
+    source = BenchmarkRows(load_dataset(data / "scifact", "train"))
+    picked = [source.row(number) for number in range(len(source))]
+    return [(row.query.content.text, row.positives[0].content.text) for row in picked]
+
+
+def figures(data: Path) -> Pairs:
+    """Openings of descriptions of textbook figures, and captions."""
+    folder = data / "textbook_figures"
+    captions = {row["id"]: row["metadata"].get("caption") for row in rows_of(folder / "corpus.jsonl")}
+    asked = {row["id"]: row["text"] for row in rows_of(folder / "queries.jsonl") if row["id"].startswith("t2i:")}
+    lines = (folder / "qrels" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    judged = [line.split("\t")[:2] for line in lines]
+    return [(asked[query], captions[name]) for query, name in judged if query in asked and captions[name]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/scifact"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    source = BenchmarkRows(load_dataset(args.data, "train"))
-    picked = [source.row(number) for number in range(len(source))]
-    rows = [(row.query.content.text, row.positives[0].content.text) for row in picked]
+    long, short = claims(args.data), figures(args.data)
+    count = min(len(long), len(short))
     model, found = find_text_model(), {}
-    for name, chunks in (("plain", False), ("chunks", True)):
+    parts = {"plain": (long, False), "chunks": (long, True), "mixed": (long[:count] + short[:count], True)}
+    for name, (rows, chunks) in parts.items():
         pairs = []
         for number in range(args.rounds):
             with tempfile.TemporaryDirectory() as folder:
-                pair = (theirs(model, rows, args, f"{folder}/a", chunks), ours(model, args, f"{folder}/b", chunks))
-            print(name, number, [each.round(2).tolist() for each in pair], file=sys.stderr)
+                pair = (
+                    theirs(model, rows, args, f"{folder}/a", chunks),
+                    ours(model, rows, args, f"{folder}/b", chunks),
+                )
+            print(name, number, [each.round(2).tolist() for each in pair], file=sys.stderr, flush=True)
             pairs.append(pair)
         found[name] = {
             "faster": round(statistics.median(plain[0] / own[0] for plain, own in pairs), 3),

@@ -22,7 +22,7 @@ def can_pool(vision: Any) -> bool:
     """Whether `pooled` gives what the tower itself would: no gradients, no adapters, the usual attention."""
     return (
         not torch.is_grad_enabled()
-        and vision.config._attn_implementation == "sdpa"
+        and vision.config._attn_implementation == "sdpa"  # noqa: SLF001 - it has no other name
         and all(
             type(module) is torch.nn.Linear
             for layer in vision.encoder.layers

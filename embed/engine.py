@@ -88,7 +88,7 @@ class EngineOptions:
     """
 
     window: int = 128
-    window_bytes: int = 64 * 1024**2
+    window_bytes: int = 8 * 1024**2
     workers: int = 2
     lanes: int = 1
 
@@ -176,9 +176,9 @@ class Engine:
             units = future.result()
             for unit in () if isinstance(units, MmseekError) else units:
                 unique.setdefault(unit.kind, {}).setdefault(unit.key, unit)
-        # A short stream's batches are all that keeps the lanes busy, so these share it; a longer one's always suffice.
+        # The last batches are all that keeps the lanes busy, so these share them evenly; earlier ones always suffice.
         whole = window.first and window.last
-        lanes_of = self._options.lanes if whole else 1
+        lanes_of = self._options.lanes if window.last else 1
         batches = [
             batch for kind, units in unique.items() for batch in self._batches(kind, list(units.values()), lanes_of)
         ]

@@ -33,13 +33,14 @@ from mmseek.embed.qwen_vl import (
 )
 from mmseek.errors import InputError, ModelError, SpecError
 from mmseek.media import MediaLimits
+from mmseek.models.adapters import CONFIG, WEIGHTS
 from mmseek.models.checkpoints import files_sha256, find_checkpoint, json_object
+from mmseek.models.lora import add_pair, read_adapter
 from mmseek.models.qwen_vl_inputs import PixelRange, grid_positions, resized
 from mmseek.models.spec import Spec, absolute, with_visual_tokens
 
 if TYPE_CHECKING:
     import PIL.Image
-    import torch
     from numpy.typing import NDArray
 
 __all__ = [
@@ -48,7 +49,6 @@ __all__ = [
     "RECIPE_VERSION",
     "TASKS",
     "JinaV4Encoder",
-    "adapter_weights",
     "has_adapters",
     "load",
     "task_of",
@@ -64,7 +64,6 @@ MAX_TOKENS: Final = 32768
 _USER: Final = "<|im_start|>user\n"
 _END: Final = "<|im_end|>"
 _MODELS: Final = {"qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration"}
-_ADAPTER: Final = "adapter_model.safetensors"
 # The head of multi-vector output, which one vector does not need.
 _UNUSED: Final = "multi_vector_projector"
 
@@ -152,10 +151,10 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     adapters = folder / "adapters"
     if has_adapters(folder):
         add_adapter(checkpoint.model, adapters, task)
-        files = [adapters / _ADAPTER, adapters / "adapter_config.json"]
+        files = [adapters / WEIGHTS, adapters / CONFIG]
         checkpoint = replace(checkpoint, fingerprint=files_sha256(files, recipe=checkpoint.fingerprint))
     elif "JinaEmbeddingsV4Model" in (json_object(folder / "config.json").get("architectures") or ()):
-        raise ModelError(f"{folder} has no adapters/{_ADAPTER}, without which it was not trained: get it again")
+        raise ModelError(f"{folder} has no adapters/{WEIGHTS}, without which it was not trained: get it again")
     return JinaV4Encoder(
         checkpoint,
         task=task,
@@ -183,51 +182,22 @@ def add_adapter(model: Any, folder: Path, task: str) -> None:
     Raises:
         ModelError: the adapters cannot be read, or are none of this model's.
     """
-    import torch
-
-    weights, scale = adapter_weights(folder)
+    weights, scale = read_adapter(folder)
     modules = dict(model.named_modules())
     ending = f".lora_A.{task}.weight"
     found = [name for name in weights if name.endswith(ending) and _UNUSED not in name]
     if not found:
-        raise ModelError(f"{folder / _ADAPTER} has no adapter named {task!r}: name another task")
-    with torch.no_grad():
-        for name in found:
-            inner, outer = weights[name], weights.get(name.replace(ending, f".lora_B.{task}.weight"))
-            module = modules.get(_module_name(name.removesuffix(ending)))
-            if outer is None or module is None or module.weight.shape != (len(outer), inner.shape[1]):
-                raise ModelError(f"{folder / _ADAPTER} does not fit the model ({name}): get the checkpoint again")
-            change: torch.Tensor = scale * (outer.float() @ inner.float())
-            weight = module.weight
-            weight.copy_(weight.float() + change.to(weight.device))
+        raise ModelError(f"{folder / WEIGHTS} has no adapter named {task!r}: name another task")
+    for name in found:
+        inner, outer = weights[name], weights.get(name.replace(ending, f".lora_B.{task}.weight"))
+        module = modules.get(_module_name(name.removesuffix(ending)))
+        if module is None or not add_pair(module.weight, inner, outer, scale):
+            raise ModelError(f"{folder / WEIGHTS} does not fit the model ({name}): get the checkpoint again")
 
 
 def has_adapters(folder: Path) -> bool:
     """Whether the adapters lie beside a checkpoint, and not in its weights."""
-    return (folder / "adapters" / _ADAPTER).is_file()
-
-
-def adapter_weights(folder: Path) -> tuple[Mapping[str, torch.Tensor], float]:
-    """The weights of all tasks' adapters by name, and what the product of each pair is multiplied by.
-
-    Raises:
-        ModelError: they cannot be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(folder / _ADAPTER)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / _ADAPTER} cannot be read as safetensors: get the checkpoint again") from error
-    return weights, _scale(json_object(folder / "adapter_config.json"), folder)
-
-
-def _scale(config: Mapping[str, Any], folder: Path) -> float:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1 or config.get("use_dora"):
-        raise ModelError(f"{folder / 'adapter_config.json'} is not of a plain LoRA with r and lora_alpha: get it again")
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    return (folder / "adapters" / WEIGHTS).is_file()
 
 
 def _module_name(name: str) -> str:

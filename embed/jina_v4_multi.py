@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mmseek._types import EncoderIdentity
 from mmseek.embed import jina_v4
@@ -22,10 +22,8 @@ from mmseek.embed.qwen_vl import engine_options
 from mmseek.errors import ModelError
 from mmseek.media import MediaLimits
 from mmseek.models.checkpoints import files_sha256, find_checkpoint
+from mmseek.models.lora import add_pair, read_adapter
 from mmseek.models.spec import Spec
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["load"]
 
@@ -48,7 +46,7 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     projection = load_projection(folder, like=like, width=backbone.checkpoint.dim)
     adapters = folder / "adapters"
     if jina_v4.has_adapters(folder):
-        projection = _adapted(projection, *jina_v4.adapter_weights(adapters), task, adapters)
+        projection = _adapted(projection, *read_adapter(adapters), task, adapters)
     recipe = f"jina-v4-multi {RECIPE_VERSION} {backbone.identity.fingerprint}"
     return EngineTokenEncoder(
         ColQwen2Recipe(backbone, projection),
@@ -64,14 +62,7 @@ def _adapted(projection: Projection, weights: Mapping[str, Any], scale: float, t
         ModelError: the adapter lacks it, or is another model's.
     """
     inner, outer = (weights.get(_NAME.format(side, task)) for side in "AB")
-    shape = projection.weight.shape
-    if inner is None or outer is None or (len(outer), inner.shape[1]) != tuple(shape):
-        raise ModelError(f"{folder} has no adapter {task!r} of the multi_vector_projector: get the checkpoint again")
-    import torch
-
-    change: torch.Tensor = scale * (outer.float() @ inner.float())
-    weight = projection.weight.float() + change.to(projection.weight.device)
     layer = copy.deepcopy(projection.layer)
-    with torch.no_grad():
-        layer.get_parameter("weight").copy_(weight)
+    if not add_pair(layer.get_parameter("weight"), inner, outer, scale):
+        raise ModelError(f"{folder} has no adapter {task!r} of the multi_vector_projector: get the checkpoint again")
     return Projection(layer)

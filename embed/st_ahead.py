@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import PIL.Image
     import torch
 
-__all__ = ["Features", "embedded", "may_prepare_ahead", "prepared"]
+__all__ = ["Features", "embedded", "joined", "may_prepare_ahead", "prepared"]
 
 Features: TypeAlias = "Mapping[str, Any]"
 
@@ -32,12 +32,17 @@ def embedded(model: Any, rows: Sequence[Features], device: str) -> torch.Tensor:
     import torch
 
     with torch.inference_mode():
-        joined = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value
-            for name, value in _joined(rows).items()
-        }
-        vectors: torch.Tensor = model(joined)["sentence_embedding"]
+        vectors: torch.Tensor = model(joined(rows, device))["sentence_embedding"]
     return vectors
+
+
+def joined(rows: Sequence[Features], device: str | torch.device) -> dict[str, Any]:
+    """The features of a batch, on the device."""
+    import torch
+
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in _joined(rows).items()
+    }
 
 
 def may_prepare_ahead(model: Any) -> bool:

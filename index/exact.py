@@ -7,8 +7,8 @@ not, before or after others were deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import faiss
@@ -16,8 +16,6 @@ import numpy as np
 
 from mmseek.errors import InputError
 from mmseek.index.scoring import CHUNK, best_of, error_bound, exact_scores
-from mmseek.index.together import Together
-from mmseek.models.device import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 _MARGIN = 16  # rows asked of FAISS beyond k, so that near-equal scores at the end can be told apart
 _MOST_PROPOSED = 2048  # FAISS keeps its best in a heap, which is slow for more than this
 _FEW_DEAD = 1024  # below this, removed rows are only skipped
-_DEAD_MARGIN = 128  # how many removed ones may be among the best before FAISS is not asked
-_MOST_TOGETHER = 32  # queries of one pass
-_BLAS = 20  # queries from which on FAISS takes matrix products; it takes each query by itself for fewer
 
 
 class FaissExactIndex:
@@ -51,7 +46,6 @@ class FaissExactIndex:
         self._dead = 0
         self._order: RowArray | None = None  # sorts _rows, when they did not come in ascending order
         self._largest = 0.0  # length of the longest vector
-        self._one_by_one = Together(self._search_some, usable_cores(), _MOST_TOGETHER)
         self._reserve(capacity)
 
     @property
@@ -102,32 +96,19 @@ class FaissExactIndex:
         queries = self._checked(queries)
         if k < 1:
             raise InputError(f"k is the number of hits and must be at least 1, not {k}")
-        if len(queries) == 1 and allowed is None and excluded is None:
-            rows, scores = self._one_by_one((queries[0], k))
-            return rows[None], scores[None]
-        return self._search(queries, k, self._mask(allowed, excluded))
-
-    def _search_some(self, asked: Sequence[tuple[FloatArray, int]]) -> list[tuple[RowArray, FloatArray]]:
-        """Queries (dim,) of several callers, each with its own k. The first k of the best are the best k."""
-        most = max(k for _, k in asked)
-        rows, scores = self._search(np.stack([query for query, _ in asked]), most, None)
-        return [(rows[number, :k], scores[number, :k]) for number, (_, k) in enumerate(asked)]
-
-    def _search(
-        self, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None
-    ) -> tuple[RowArray, FloatArray]:
-        """The k best living rows of those in the mask, and their scores."""
         best_rows = np.full((len(queries), k), -1, dtype=np.int64)
         best_scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        for number, proposed in enumerate(self._propose(queries, k, mask)):
+        mask = self._mask(allowed, excluded)
+        pool = np.flatnonzero(mask) if mask is not None else None
+        for number, proposed in enumerate(self._propose(queries, k, mask, pool)):
             found, scores = self._rank(queries[number], k, proposed)
             best_rows[number, : len(found)] = found
             best_scores[number, : len(found)] = scores
         return best_rows, best_scores
 
     def _mask(self, allowed: RowArray | None, excluded: RowArray | None) -> NDArray[np.bool_] | None:
-        """Positions that may be found, or None for all that have not been removed."""
-        if allowed is None and excluded is None:
+        """Positions that may be found, or None for all."""
+        if allowed is None and excluded is None and not self._dead:
             return None
         mask = self._alive.copy() if allowed is None else np.zeros_like(self._alive)
         if allowed is not None:
@@ -136,51 +117,33 @@ class FaissExactIndex:
             mask[self._positions(excluded)] = False
         return mask
 
-    def _propose(self, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None) -> list[RowArray]:
+    def _propose(
+        self, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None, pool: RowArray | None
+    ) -> list[RowArray]:
         """For each query, positions that hold its k best, and few others."""
-        pool = np.flatnonzero(mask) if mask is not None else None
-        total = len(self) if pool is None else len(pool)
-        # Where FAISS looks at removed rows too, some of its best are none; a selector would be asked about every row.
-        wanted = k + _MARGIN + (min(self._dead, _DEAD_MARGIN) if pool is None else 0)
+        total = len(self._rows) if pool is None else len(pool)
+        wanted = k + _MARGIN
         if wanted > _MOST_PROPOSED or wanted >= total or total * 8 < len(self._rows):
-            return [self._scan(query, k, self._living(pool)) for query in queries]
+            return [self._scan(query, k, pool) for query in queries]
         scores, positions = self._ask_faiss(queries, wanted, mask)
-        doubt = self._doubt(queries)
-        return [
-            self._sure(query, k, positions[number], scores[number], doubt[number], pool)
-            for number, query in enumerate(queries)
-        ]
-
-    def _sure(
-        self, query: FloatArray, k: int, positions: RowArray, scores: FloatArray, doubt: float, pool: RowArray | None
-    ) -> RowArray:
-        """The proposed positions, the best first, if they surely hold the k best; else those of a scan."""
-        if pool is None and self._dead:
-            alive = self._alive[positions]
-            positions, living = positions[alive], scores[alive]
-        else:
-            living = scores
         # All that could be among the k best are proposed if the last proposal is clearly worse than the k-th.
-        if len(living) >= k and scores[-1] < living[k - 1] - doubt:
-            return positions
-        return self._scan(query, k, self._living(pool))
-
-    def _living(self, pool: RowArray | None) -> RowArray | None:
-        """The pool; of all rows those that have not been removed, or None if that is all."""
-        return np.flatnonzero(self._alive) if pool is None and self._dead else pool
+        clear = scores[:, -1] < scores[:, k - 1] - self._doubt(queries)
+        return [
+            positions[number] if clear[number] else self._scan(query, k, pool) for number, query in enumerate(queries)
+        ]
 
     def _ask_faiss(self, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None) -> tuple[FloatArray, RowArray]:
         # FAISS splits one query over all cores and lets them spin between queries: with anything else running on the
-        # machine that is several times slower than one core doing it.
-        if mask is None:
-            count = len(queries)
-            if 1 < count < _BLAS:
-                # One pass for all: each by itself would read all rows again.
-                queries = np.concatenate([queries, np.broadcast_to(queries[:1], (_BLAS - count, self._dim))])
-            with one_core() if count <= _MOST_TOGETHER else nullcontext():
+        # machine that is several times slower than one core doing it. A selector keeps it to one core, too, but is
+        # asked about every row.
+        if mask is None and len(queries) == 1:
+            with one_core():
                 scores, positions = self._index.search(queries, k)
-            return scores[:count], positions[:count]
-        selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            return scores, positions
+        if mask is None:
+            selector = faiss.IDSelectorAll()
+        else:
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         scores, positions = self._index.search(queries, k, params=faiss.SearchParameters(sel=selector))
         return scores, positions
 

@@ -18,8 +18,9 @@ from mmseek.training.base_run import BaseRun, Trained, read_config
 from mmseek.training.settings import TrainConfig
 
 if TYPE_CHECKING:
+    from mmseek._types import EncodeRequest
     from mmseek.training.batches import Loader
-    from mmseek.training.families.base import Trainable
+    from mmseek.training.families.base import Prepared, Trainable
     from mmseek.training.logs import StepReport
 
 __all__ = ["RECIPES", "Run", "Trained", "load_config"]
@@ -106,7 +107,7 @@ class Run(BaseRun[TrainConfig]):
             _wait_for_all()
             resume = latest(self.output)
             began = 0 if resume is None else int(resume.name.removeprefix("checkpoint-"))
-            loader = self._loader()
+            loader = self._loader(self._prepared_once())
             with StepLog(self.output, from_step=began, curves=self.config.run.tensorboard, quiet=rank() > 0) as log:
 
                 def told(report: StepReport) -> None:
@@ -121,7 +122,7 @@ class Run(BaseRun[TrainConfig]):
         spec = f"{self.trainable.family}:{self.output / 'model'}"
         return Trained(spec, self.steps, log.last_loss, began, tuple(loader.skipped.values()))
 
-    def _loader(self) -> Loader:
+    def _loader(self, prepare: Callable[[EncodeRequest], Prepared] | None = None) -> Loader:
         from mmseek.training.batches import Loader
         from mmseek.training.gathering import rank, world_size
 
@@ -129,12 +130,25 @@ class Run(BaseRun[TrainConfig]):
         return Loader(
             self.batches(rank=rank(), world=world_size()),
             self.sources,
-            self.trainable.prepare,
+            prepare or self.trainable.prepare,
             negatives=config.data.negatives,
             steps=self.steps,
             workers=config.run.workers,
             skip_bad_rows=config.data.skip_bad_rows,
         )
+
+    def _prepared_once(self) -> Callable[[EncodeRequest], Prepared] | None:
+        """With `run.features`, what prepares requests with what is kept; all that is missing is computed first."""
+        run = self.config.run
+        if not run.features:
+            return None
+        from mmseek.training.features import Features, requests_of
+        from mmseek.training.gathering import rank, world_size
+
+        features = Features(self.trainable, Path(run.features).expanduser(), precision=run.precision)
+        features.fill(requests_of(self.sources, rank(), world_size()), workers=run.workers)
+        _wait_for_all()
+        return features.prepare
 
     def _train(self, loader: Loader, resume: Path | None, on_step: Callable[[StepReport], None]) -> None:
         from mmseek.training.trainer import ContrastiveTrainer

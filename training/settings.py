@@ -260,6 +260,8 @@ class RunConfig:
         export_every: also write a whole model into each checkpoint.
         workers: threads that read and prepare rows ahead.
         tensorboard: write curves for TensorBoard.
+        features: file in which what frozen towers give is kept, computed once an item before the first step; runs may
+            share it. Empty: computed anew at every step. See `mmseek.training.features`.
     """
 
     output: str = "run"
@@ -271,6 +273,7 @@ class RunConfig:
     export_every: bool = False
     workers: int = 2
     tensorboard: bool = True
+    features: str = ""
 
     def __post_init__(self) -> None:
         _check(self.precision in ("fp32", "bf16"), f"precision must be fp32 or bf16, not {self.precision!r}")

@@ -296,3 +296,4 @@ class ErrorAnswer(Answer):
     """The one shape of every error."""
 
     error: ErrorDetail
+    detail: str | None = Field(None, description="the message again, only where Voyage's client looks for it")

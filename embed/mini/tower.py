@@ -130,16 +130,32 @@ class ImageTower(nn.Module):
 
     def outputs(self, pictures: Tensor) -> TowerOutput:
         """The embedding and what it is made of, from pictures as `forward` takes them."""
+        out = self._uncorrected(pictures)
+        if self.correction is None:
+            return out
+        return out._replace(embedding=self.correction(out.plain, _seen(out.features, pictures)))
+
+    def _uncorrected(self, pictures: Tensor) -> TowerOutput:
         x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
         x = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)), inplace=True)
         features = F.relu(self.head(self.blocks(x)), inplace=True).mean((2, 3))
         logits = self.classifier(features)
         named = F.normalize((logits / self.config.temperature).softmax(-1) @ self.label_vectors, dim=-1)
         projected = F.normalize(self.projection(features), dim=-1)
-        plain = embedding = F.normalize(torch.lerp(projected, named, self.gate(features).sigmoid()), dim=-1)
-        if self.correction is not None:
-            embedding = self.correction(plain, torch.cat([features, colours(pictures)], dim=1))
-        return TowerOutput(features, logits, named, projected, plain, embedding)
+        plain = F.normalize(torch.lerp(projected, named, self.gate(features).sigmoid()), dim=-1)
+        return TowerOutput(features, logits, named, projected, plain, plain)
+
+    def look(self, pictures: Tensor) -> Tensor:
+        """What `finish` needs to know of pictures, as `forward` takes them: all that comes before the correction."""
+        out = self._uncorrected(pictures)
+        return out.plain if self.correction is None else torch.cat([out.plain, _seen(out.features, pictures)], dim=1)
+
+    def finish(self, looks: Tensor) -> Tensor:
+        """The vectors of pictures `(n, dim)`: `finish(look(x))` is `forward(x)`."""
+        if self.correction is None:
+            return looks
+        corrected: Tensor = self.correction(looks[:, : self.config.dim], looks[:, self.config.dim :])
+        return corrected
 
     def compose(self, pictures: Tensor, texts: Tensor) -> Tensor:
         """Vectors to search with: unit vectors of pictures and of texts beside them, `(n, dim)` each -> `(n, dim)`."""
@@ -153,6 +169,11 @@ class ImageTower(nn.Module):
         for module in list(self.modules()):
             if isinstance(module, ConvNorm):
                 module.fuse()
+
+
+def _seen(features: Tensor, pictures: Tensor) -> Tensor:
+    """What the correction sees: the tower's features and how colours are spread."""
+    return torch.cat([features, colours(pictures)], dim=1)
 
 
 def preprocess(image: Image.Image, size: int = IMAGE_SIZE) -> np.ndarray:

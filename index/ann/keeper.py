@@ -33,6 +33,7 @@ _FOLD_ROWS = 10_000  # new rows, and
 _FOLD_SHARE = 0.1  # their share of the build, from which on they are folded in
 _MOST_DEAD = 0.25  # share of dead rows from which on the index is built anew
 _MOST_GROWN = 2.0  # growth since training from which on it is trained anew
+_MOST_MAPPED = 256 * 2**20  # bytes of full vectors that may come to count as this process's memory
 _PIECE = 8192
 _PATIENCE = 10.0  # seconds
 
@@ -115,10 +116,9 @@ class AnnKeeper:
         if build.state.epoch != state.epoch:  # a compaction has moved them
             places = current_places(snapshot, places.rows)
             used = ends_of(places)
-        # With full bytes speed is what counts, with codes it is memory.
-        source = MappedSource(
-            self._segments, self._dim, places, used, sparing=build.plan.kind not in {"hnsw", "ivf-sq8"}
-        )
+        # With full bytes speed is what counts, with codes it is memory, and so it is where a search is long anyway.
+        sparing = build.plan.kind not in {"hnsw", "ivf-sq8"} or 4 * self._dim * build.rows > _MOST_MAPPED
+        source = MappedSource(self._segments, self._dim, places, used, sparing=sparing)
         check_spots(build.spots, places, source)
         return places, source
 

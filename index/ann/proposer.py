@@ -186,7 +186,7 @@ def train(plan: Plan, dim: int, sample: FloatArray) -> Proposer:
         index = faiss.IndexBinaryFlat(-(-dim // 8) * 8)
         return BinaryProposer(index, rotation.astype(np.float32), centre.astype(np.float32))
     if plan.scale:
-        index = whole_bytes.empty_index(plan, dim, sample, _ROUNDS)
+        index = whole_bytes.empty_index(plan, dim, sample)
     else:
         index = faiss.index_factory(dim, plan.factory, faiss.METRIC_INNER_PRODUCT)
     inner = _inner(index)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from mmseek._types import RerankerIdentity
 from mmseek.config import settings
 from mmseek.media import MediaLimits
-from mmseek.models.adapters import is_adapter
+from mmseek.models.adapters import base_spec, is_adapter, split_adapter
 from mmseek.models.checkpoints import checkpoint_files, files_sha256, find_checkpoint, find_folder
 from mmseek.models.device import pick_device
-from mmseek.models.lora import base_folder, merge
+from mmseek.models.lora import merge
 from mmseek.models.spec import absolute
 from mmseek.models.vlm import load_tokenizer, load_with_head
 from mmseek.rerank.mllm import llava, qwen
@@ -68,9 +68,8 @@ def load_family(
         SpecError: the spec names no model.
         ModelError: the checkpoint is missing, of another kind or not whole.
     """
-    named = find_folder(spec)
-    lora = named if adapter and is_adapter(named) else None
-    folder = find_checkpoint(spec) if lora is None else base_folder(named, spec.family)
+    plain, lora = _taken_apart(spec) if adapter else (spec, None)
+    folder = find_checkpoint(plain) if lora is None else find_folder(plain)
     backbone = load_backbone(folder, spec.family, device, kinds=kinds, pixels=pixels)
     fingerprint = files_sha256(checkpoint_files(folder), recipe=recipe, root=folder)
     if lora is not None:
@@ -85,6 +84,13 @@ def load_family(
     )
     made.answers = tuple(answers)
     return made
+
+
+def _taken_apart(spec: Spec) -> tuple[Spec, Path | None]:
+    """As `split_adapter`, and of an adapter on the hub as well."""
+    if spec.adapter is None and is_adapter(named := find_folder(spec)):
+        return base_spec(spec, named), named
+    return split_adapter(spec)
 
 
 def load_backbone(

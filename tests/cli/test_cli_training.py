@@ -67,6 +67,14 @@ def test_mine_train_embed_and_eval_in_a_row(cli: Cli, dataset: Path, tmp_path: P
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     scored = cli("eval", "-d", dataset, "-e", trained.document["encoder"], "--device", "cpu", "--json")
     assert scored.code == 0
+    again = [*line[:3], "-e", trained.document["encoder"], *line[5:6], tmp_path / "again.jsonl", *line[7:]]
+    told = cli(*again, "--before", f"{mined}.report.json", "--device", "cpu")
+    assert told.code == 0
+    assert "(1.000 before)" in told.out
+    assert json.loads((tmp_path / "again.jsonl.report.json").read_text())["wrong_modality_at_1_before"] == 1.0
+    assert "(1.000 before)" in page.read_text()
+    assert "is no report of mmseek mine" in cli(*again, "--before", config).error
+    assert "is of" in cli(*again, "--before", f"{mined}.report.json", "--split", "test").error
 
     merged = cli("merge", tmp_path / "start", tmp_path / "run" / "model", "-o", tmp_path / "merged", "--json")
     assert merged.code == 0

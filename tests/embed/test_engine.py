@@ -223,6 +223,12 @@ def test_a_short_stream_keeps_every_lane_busy_and_a_single_item_has_all_cores() 
     assert names == [threading.current_thread().name]
 
 
+def test_the_last_batches_of_a_stream_are_shared_evenly() -> None:
+    recipe = Letters(Budget(100, packed=True))
+    run(recipe, list("abcdefghijkl"), EngineOptions(window=8, lanes=2))
+    assert sorted(map(len, recipe.batches)) == [2, 2, 8]
+
+
 def test_nothing_gives_nothing() -> None:
     assert run(Letters(), []) == []
 

@@ -270,6 +270,7 @@ def test_monoqwen_is_a_base_with_its_adapter(adapter: Path, tiny_vlm: Make, draw
     prompt = f"{SYSTEM}<|im_start|>user\n{QWEN}{MONO}what is on the sea?{END}"
     check(reranker, merged, pair, prompt, ("True", "False"), plain_logits)
     without, whole = load(f"monoqwen:{base}"), load(f"monoqwen:{merged}")
+    assert abs(score(load(f"monoqwen:{base}#{adapter}"), pair) - score(reranker, pair)) < 1e-6
     assert abs(score(without, pair) - score(reranker, pair)) > 1e-3
     assert abs(score(whole, pair) - score(reranker, pair)) < 1e-5
     assert len({each.identity.fingerprint for each in (without, whole, reranker)}) == 3
@@ -280,8 +281,8 @@ def test_monoqwen_is_a_base_with_its_adapter(adapter: Path, tiny_vlm: Make, draw
     [
         ({"peft_type": "IA3"}, "only plain LoRA"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"base_model_name_or_path": None}, "names no base model"),
-        ({"base_model_name_or_path": "/no/where"}, "does not exist"),
+        ({"base_model_name_or_path": None}, "does not name its base model"),
+        ({"base_model_name_or_path": "/no/where"}, "is a LoRA adapter of /no/where"),
     ],
 )
 def test_an_adapter_that_is_refused(adapter: Path, change: dict[str, Any], sentence: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -87,8 +88,6 @@ def test_the_image_tower_of_mini_learns_and_loads(configure: Configure, triples:
 
 
 def test_st_learns_with_its_own_prompts(configure: Configure, tmp_path: Path) -> None:
-    from shutil import copytree
-
     from mmseek.embed.mini.weights import find_text_model
 
     folder, rows = tmp_path / "text-model", tmp_path / "texts.jsonl"
@@ -200,3 +199,25 @@ def test_bf16_and_checkpointing_train(configure: Configure) -> None:
     assert again.loss == pytest.approx(plain.loss, rel=1e-4)
     rough = Run(configure("vlm2vec", "run.precision=bf16", "run.output=" + plain.spec.split(":")[1] + "-3")).start()
     assert rough.loss == pytest.approx(plain.loss, rel=0.2)
+
+
+def test_st_learns_from_pictures(
+    configure: Configure, checkpoints: Callable[[str], Path], triples: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from transformers import CLIPImageProcessorPil, CLIPProcessor, CLIPTokenizer
+
+    side, parts, folder = {"height": 16, "width": 16}, tmp_path / "parts", tmp_path / "st"
+    copytree(checkpoints("clip"), parts)
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=side)
+    CLIPProcessor(pictures, CLIPTokenizer.from_pretrained(parts)).save_pretrained(parts)
+    SentenceTransformer(modules=[Transformer(str(parts))], device="cpu").save_pretrained(str(folder))
+    run = Run(configure("st", f"model.encoder=st:{folder}", "schedule.steps=2"))
+    asked = requests(triples)
+    before = encoded(f"st:{folder}", asked)
+    run.trainable.eval()
+    with torch.no_grad():
+        seen = run.trainable.vectors([run.trainable.prepare(request) for request in asked]).numpy()
+    np.testing.assert_allclose(seen, before, atol=1e-5)
+    assert np.abs(encoded(run.start().spec, asked) - before).max() > 1e-3

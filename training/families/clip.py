@@ -16,12 +16,13 @@ from mmseek.embed.clip_tower import ClipTower
 from mmseek.embed.engine import Unit
 from mmseek.embed.uniir_clip import UniirClipEncoder
 from mmseek.errors import ModelError
-from mmseek.training.families.base import OneVector, copy_beside
+from mmseek.training.families.base import copy_beside
+from mmseek.training.families.stems import Stemmed
 
 __all__ = ["TrainableClip"]
 
 
-class TrainableClip(OneVector):
+class TrainableClip(Stemmed):
     """Both towers of a CLIP, with gradients."""
 
     counts: ClassVar[str] = "tokens and pictures"
@@ -35,9 +36,18 @@ class TrainableClip(OneVector):
         # The loss has a temperature of its own.
         self.inner.get_parameter("logit_scale").requires_grad = False
 
-    def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
+    def stem_state(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Each tower without its projection."""
+        towers = {TEXT: self._tower.model.text_model, IMAGE: self._tower.model.vision_model}
+        return {kind: {**dict(each.named_parameters()), **dict(each.named_buffers())} for kind, each in towers.items()}
+
+    def stem(self, kind: str, payloads: Sequence[Any]) -> Tensor:
+        """What the tower gives: (n, width)."""
+        return self._tower.pooled_texts(payloads) if kind == TEXT else self._tower.pooled_images(payloads)
+
+    def head(self, kind: str, stems: Tensor) -> Tensor:
         """Projected, not normalised: (n, dim)."""
-        return self._tower.text_rows(payloads) if kind == TEXT else self._tower.image_rows(payloads)
+        return self._tower.projected_texts(stems) if kind == TEXT else self._tower.projected_images(stems)
 
     def joined(self, units: Sequence[Unit], rows: Sequence[Tensor]) -> Tensor:
         """As the encoder's `combine`."""

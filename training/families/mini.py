@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -20,18 +20,21 @@ from mmseek.embed.engine import Unit
 from mmseek.embed.mini.encoder import IMAGE_WEIGHT, TEXT_WEIGHT, MiniEncoder
 from mmseek.embed.mini.pictures import TOWER_FILE
 from mmseek.embed.mini.tower import FORMAT_VERSION, ImageTower
-from mmseek.training.families.base import OneVector, Prepared
+from mmseek.training.families.base import Prepared
+from mmseek.training.families.stems import Stemmed
 
 __all__ = ["TrainableMini"]
 
 _TEXT, _IMAGE = "text", "image"
+# What comes after the tower and sees nothing but what it gives.
+_HEADS: Final = ("correction.", "fusion.")
 
 
 class _Query(tuple[Unit, ...]):
     """The units of a query."""
 
 
-class TrainableMini(OneVector):
+class TrainableMini(Stemmed):
     """The image tower with gradients; texts without."""
 
     counts: ClassVar[str] = "tokens and pictures"
@@ -42,21 +45,35 @@ class TrainableMini(OneVector):
         super().__init__(encoder, encoder.pictures.module)
         self._mini = encoder
 
+    @property
+    def _tower(self) -> ImageTower:
+        tower = self.inner
+        assert isinstance(tower, ImageTower)
+        return tower
+
     def prepare(self, request: EncodeRequest) -> Prepared:
         """As the encoder's; the units of a query are marked, since picture and text are joined otherwise there."""
         units = super().prepare(request)
         return _Query(units) if request.role == "query" else units
 
-    def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
-        """(n, 384), L2-normalised."""
+    def stem_state(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Of texts nothing is ever trained; of pictures what comes before the correction."""
+        state = {**dict(self.inner.named_parameters()), **dict(self.inner.named_buffers())}
+        return {_TEXT: {}, _IMAGE: {name: each for name, each in state.items() if not name.startswith(_HEADS)}}
+
+    def stem(self, kind: str, payloads: Sequence[Any]) -> Tensor:
+        """Of texts their vectors; of pictures what the tower says before the correction."""
         device = next(self.inner.parameters()).device
         if kind == _TEXT:
             order = sorted(range(len(payloads)), key=lambda place: len(payloads[place]))
             rows = np.empty((len(payloads), self.dim), dtype=np.float32)
             rows[order] = self._mini.text_vectors([payloads[place] for place in order])
             return torch.from_numpy(rows).to(device)
-        found: Tensor = self.inner(torch.from_numpy(np.stack(payloads)).to(device))
-        return found
+        return self._tower.look(torch.from_numpy(np.stack(payloads)).to(device))
+
+    def head(self, kind: str, stems: Tensor) -> Tensor:
+        """(n, 384), L2-normalised."""
+        return stems if kind == _TEXT else self._tower.finish(stems)
 
     def joined(self, units: Sequence[Unit], rows: Sequence[Tensor]) -> Tensor:
         """As the encoder's `combine`."""
@@ -67,16 +84,14 @@ class TrainableMini(OneVector):
             chosen = [row * unit.cost for unit, row in zip(units, rows, strict=True) if unit.kind == kind]
             if chosen:
                 means[kind] = F.normalize(torch.stack(chosen).sum(dim=0), dim=0)
-        tower = self._mini.pictures.module
-        if isinstance(units, _Query) and len(means) == len((_TEXT, _IMAGE)) and isinstance(tower, ImageTower):
-            return tower.compose(means[_IMAGE][None], means[_TEXT][None])[0]
+        if isinstance(units, _Query) and len(means) == len((_TEXT, _IMAGE)):
+            return self._tower.compose(means[_IMAGE][None], means[_TEXT][None])[0]
         weights = {_TEXT: TEXT_WEIGHT, _IMAGE: IMAGE_WEIGHT}
         return torch.stack([weights[kind] * mean for kind, mean in means.items()]).sum(dim=0)
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """The image tower in float32; the text tower is found where it was."""
-        tower = self._mini.pictures.module
-        assert isinstance(tower, ImageTower)
-        header = {"version": str(FORMAT_VERSION), "config": json.dumps(asdict(tower.config)), "made_by": "mmseek train"}
+        config = json.dumps(asdict(self._tower.config))
+        header = {"version": str(FORMAT_VERSION), "config": config, "made_by": "mmseek train"}
         tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         save_file(tensors, folder / TOWER_FILE.name, metadata=header)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmseek.embed.base import EngineEncoder
 from mmseek.embed.st import StEncoder
+from mmseek.embed.st_ahead import joined
 from mmseek.training.families.base import Sequences
 
 __all__ = ["TrainableSt"]
@@ -30,6 +31,10 @@ class TrainableSt(Sequences):
     def rows(self, kind: str, payloads: Sequence[Any]) -> Tensor:
         """(n, dim), as the model gives them."""
         del kind
+        if payloads[0].ahead:  # all pictures of one kind are
+            features = joined([payload.value for payload in payloads], self._model.device)
+            pictures: Tensor = self._model(features)["sentence_embedding"]
+            return pictures
         groups: dict[tuple[str, str | None], list[int]] = {}
         for place, payload in enumerate(payloads):
             groups.setdefault((payload.role, self._prompt(payload.role, payload.prompt)), []).append(place)

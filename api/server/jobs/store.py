@@ -41,9 +41,9 @@ class Job(NamedTuple):
         number: counts up.
         id: what clients call it.
         collection: a name, or None for the server's own one.
-        source: the file it reads if that is not its own, below the folder that the operator opened.
+        source: what it reads if that is not its own, a path below the folder that the operator opened.
         state: waiting, running, done, failed or cancelled.
-        bytes, stamp: of the input; the time of its last change.
+        bytes, stamp: of the input; the time of its last change. Both 0 of what is read from the beginning each time.
         kept: whether the input is still there.
         place: bytes that are done.
         lines: that are done.
@@ -69,6 +69,11 @@ class Job(NamedTuple):
     message: str | None
     created_at: str
     updated_at: str
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether it reads a folder or a document, and not lines."""
+        return self.source is not None and not self.bytes and not self.stamp
 
 
 class JobFailure(NamedTuple):
@@ -171,19 +176,16 @@ class JobStore:
     def step(self, job: Job, step: Step) -> State | None:
         """Note what a batch came to, whatever was done to the job meanwhile; returns its state, if it is there."""
         with self._writing() as sql:
-            kept = sql.execute("SELECT count(*) FROM failures WHERE job = ?", (job.number,)).fetchone()[0]
-            rows = [
-                (job.number, one.line, one.id, one.code, one.message[:_MOST_MESSAGE])
-                for one in step.failures[: max(MOST_FAILURES - kept, 0)]
-            ]
-            sql.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+            return self._step(sql, job, step)
+
+    def put(self, job: Job, step: Step) -> State | None:
+        """Note what a job came to so far, in place of what was noted before; returns its state, if it is there."""
+        with self._writing() as sql:
+            sql.execute("DELETE FROM failures WHERE job = ?", (job.number,))
             sql.execute(
-                "UPDATE jobs SET place = ?, lines = ?, indexed = indexed + ?, unchanged = unchanged + ?, "
-                "failed = failed + ?, updated_at = ? WHERE number = ?",
-                (step.place, step.lines, step.indexed, step.unchanged, len(step.failures), now(), job.number),
+                "UPDATE jobs SET lines = 0, indexed = 0, unchanged = 0, failed = 0 WHERE number = ?", (job.number,)
             )
-            found = sql.execute("SELECT state FROM jobs WHERE number = ?", (job.number,)).fetchone()
-        return None if found is None else cast(State, found[0])
+            return self._step(sql, job, step)
 
     def failures(self, job: Job, limit: int, after: int) -> list[JobFailure]:
         """Lines that were not stored, behind a line."""
@@ -241,6 +243,21 @@ class JobStore:
     def _jobs(self, where: str, *values: str | int | None) -> list[Job]:
         with self._reading() as sql:
             return list(map(Job._make, sql.execute(f"SELECT * FROM jobs {where}", values)))  # noqa: S608  # constants
+
+    def _step(self, sql: sqlite3.Connection, job: Job, step: Step) -> State | None:
+        kept = sql.execute("SELECT count(*) FROM failures WHERE job = ?", (job.number,)).fetchone()[0]
+        rows = [
+            (job.number, one.line, one.id, one.code, one.message[:_MOST_MESSAGE])
+            for one in step.failures[: max(MOST_FAILURES - kept, 0)]
+        ]
+        sql.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+        sql.execute(
+            "UPDATE jobs SET place = ?, lines = ?, indexed = indexed + ?, unchanged = unchanged + ?, "
+            "failed = failed + ?, updated_at = ? WHERE number = ?",
+            (step.place, step.lines, step.indexed, step.unchanged, len(step.failures), now(), job.number),
+        )
+        found = sql.execute("SELECT state FROM jobs WHERE number = ?", (job.number,)).fetchone()
+        return None if found is None else cast(State, found[0])
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

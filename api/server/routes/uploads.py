@@ -16,7 +16,7 @@ from mmseek.api.server.routes.documents import store
 from mmseek.api.server.routes.table import RouteTable
 from mmseek.api.server.schemas import DocumentsAnswer
 from mmseek.errors import InputError, ItemError
-from mmseek.jsonl import MAX_LINE_BYTES, parse_json_line
+from mmseek.jsonl import parse_json_line
 
 table = RouteTable("/documents", tags=["documents"])
 

@@ -14,6 +14,7 @@ from mmseek.cli.opening import DEFAULT_ENCODER, load, load_scorer
 from mmseek.cli.options import DeviceOption, EncoderOption, JsonOption, writable_file, write_text
 from mmseek.cli.output import count, one_line, say, verb_output
 from mmseek.cli.progress import Meter
+from mmseek.errors import InputError
 
 if TYPE_CHECKING:
     from mmseek.api.pages.results import ResultSection
@@ -52,6 +53,10 @@ def mine(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write a page of examples.", show_default=False)
     ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option("--before", metavar="REPORT.json", help="An earlier report to compare with.", show_default=False),
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,6 +77,7 @@ def mine(
         if html is not None:
             writable_file(html, "--html")
         data = load_dataset(dataset, split)
+        earlier = None if before is None else _rate_before(before, data.name, data.split)
         began = time.monotonic()
         judge = None if reranker is None else load_scorer(reranker, device)
         model = load(encoder, device)
@@ -83,13 +89,14 @@ def mine(
             "split": data.split,
             "encoder": model.identity.spec,
             **report.to_json(),
+            **({} if earlier is None else {"wrong_modality_at_1_before": earlier}),
             "seconds": round(time.monotonic() - began, 3),
         }
         write_text(Path(f"{output}.report.json"), json.dumps(document, ensure_ascii=False, indent=2) + "\n")
         if html is not None:
-            write_text(html, _page(examples, data.name, report))
+            write_text(html, _page(examples, data.name, report, earlier))
         out.json(document)
-        out.show(*_shown(report, output))
+        out.show(*_shown(report, output, earlier))
         for warning in data.warnings:
             say(f"note: {warning}")
         failed = report.failed_queries + report.failed_documents
@@ -99,7 +106,30 @@ def mine(
             raise typer.Exit(EXIT_PARTIAL)
 
 
-def _shown(report: MiningReport, output: Path) -> tuple[Any, ...]:
+def _rate_before(path: Path, name: str, split: str) -> float:
+    """The rate of wrong modality that an earlier mining of the same queries told.
+
+    Raises:
+        InputError: the file is no report of these queries.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if (found["dataset"], found["split"]) == (name, split):
+            return float(found["wrong_modality_at_1"])
+        other = f"is of {found['dataset']}, {found['split']}, and not of {name}, {split}"
+    except OSError as error:
+        other = f"cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError):
+        other = "is no report of mmseek mine"
+    raise InputError(f"--before {path} {other}: give the OUT.jsonl.report.json of an earlier mining")
+
+
+def _rate(report: MiningReport, earlier: float | None) -> str:
+    before = "" if earlier is None else f" ({earlier:.3f} before)"
+    return f"wrong modality at rank 1: {report.wrong_modality_at_1:.3f}{before}"
+
+
+def _shown(report: MiningReport, output: Path, earlier: float | None) -> tuple[Any, ...]:
     from rich.text import Text
 
     return (
@@ -107,18 +137,18 @@ def _shown(report: MiningReport, output: Path) -> tuple[Any, ...]:
         Text(f"C1: {report.chosen_c1:,} chosen, {count(report.with_c1, 'query has', 'queries have')} one"),
         Text(f"C2: {report.chosen_c2:,} chosen, {count(report.with_c2, 'query has', 'queries have')} one"),
         Text(f"without a hard negative: {report.without_negative:,}; refused by the reranker: {report.refused:,}"),
-        Text(f"wrong modality at rank 1: {report.wrong_modality_at_1:.3f}"),
+        Text(_rate(report, earlier)),
         Text(f"labelled positive in the ranking: {report.positive_found:.3f}"),
     )
 
 
-def _page(examples: list[Example], name: str, report: MiningReport) -> str:
+def _page(examples: list[Example], name: str, report: MiningReport, earlier: float | None) -> str:
     from mmseek.api.pages import render_page
 
     summary = (
         f"{report.chosen_c1:,} of C1 (wrong modality, above the positive) and {report.chosen_c2:,} of C2 (right "
         f"modality, far down) for {count(report.rows, 'query', 'queries')}; "
-        f"wrong modality at rank 1: {report.wrong_modality_at_1:.1%}"
+        f"{_rate(report, earlier)}"
     )
     return render_page([_section(each) for each in examples], title=f"Hard negatives of {name}", summary=summary)
 

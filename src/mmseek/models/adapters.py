@@ -19,7 +19,7 @@ from mmseek.errors import MissingExtra, ModelError
 from mmseek.models.checkpoints import files_sha256, find_folder, json_object, pickle_refused
 from mmseek.models.spec import Spec
 
-__all__ = ["CONFIG", "WEIGHTS", "adapted_fingerprint", "is_adapter", "merged", "put_on", "split_adapter"]
+__all__ = ["CONFIG", "WEIGHTS", "adapted_fingerprint", "base_spec", "is_adapter", "merged", "put_on", "split_adapter"]
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
@@ -38,7 +38,7 @@ def split_adapter(spec: Spec) -> tuple[Spec, Path | None]:
     if spec.model is None or spec.revision is not None or not is_adapter(Path(spec.model).expanduser()):
         return spec, None
     folder = _checked(Path(spec.model).expanduser())
-    return _base(spec, folder), folder
+    return base_spec(spec, folder), folder
 
 
 def adapted_fingerprint(fingerprint: str, adapter: Path | None) -> str:
@@ -133,14 +133,14 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _base(spec: Spec, folder: Path) -> Spec:
+def base_spec(spec: Spec, folder: Path) -> Spec:
     """The spec of the model that an adapter says it was trained on.
 
     Raises:
         ModelError: it is not to be found.
     """
     base = json_object(folder / CONFIG).get("base_model_name_or_path")
-    advice = f"write {spec.family}:BASE_MODEL#{folder}"
+    spec, advice = replace(spec, revision=None), f"write {spec.family}:BASE_MODEL#{folder}"
     if not isinstance(base, str) or not base:
         raise ModelError(f"{folder} is a LoRA adapter that does not name its base model: {advice}")
     for place in (folder / base, folder.parent / base, Path(base).expanduser()):

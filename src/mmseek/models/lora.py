@@ -1,4 +1,5 @@
-"""LoRA adapters as PEFT saves them, added to the weights of the model that they were trained on."""
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685) added to the weights of the model that they were trained on, without
+PEFT: in float32, whatever the weights are."""
 
 from __future__ import annotations
 
@@ -9,29 +10,47 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmseek.errors import ModelError
 from mmseek.models.adapters import CONFIG, WEIGHTS
-from mmseek.models.checkpoints import find_folder, json_object, pickle_refused
-from mmseek.models.spec import Spec
+from mmseek.models.checkpoints import json_object, pickle_refused
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["base_folder", "merge"]
+__all__ = ["add_pair", "merge", "read_adapter"]
 
 # What would change the outputs and is not merged here.
-_REFUSED: Final = ("modules_to_save", "layers_pattern", "rank_pattern", "alpha_pattern")
+_REFUSED: Final = ("use_dora", "modules_to_save", "layers_pattern", "rank_pattern", "alpha_pattern")
 
 
-def base_folder(folder: Path, family: str) -> Path:
-    """The folder of the model that an adapter belongs to, as its configuration names it.
+def read_adapter(folder: Path) -> tuple[Mapping[str, torch.Tensor], float]:
+    """An adapter's weights by name, and what the product of each pair is multiplied by.
 
     Raises:
-        ModelError: it names none, or that is not here.
+        ModelError: they cannot be read, or it is of a kind that is not merged here.
     """
-    name = json_object(folder / CONFIG).get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise ModelError(f"{folder / CONFIG} names no base model: get the adapter again")
-    beside = folder / name
-    return beside if beside.is_dir() else find_folder(Spec(family, name))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    scale = _scale(json_object(folder / CONFIG), folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickled = folder / "adapter_model.bin"
+        raise pickle_refused(pickled) if pickled.is_file() else ModelError(f"{folder} has no {WEIGHTS}: get it again")
+    try:
+        return load_file(path), scale
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors: get the adapter again") from error
+
+
+def add_pair(weight: torch.Tensor, down: torch.Tensor | None, up: torch.Tensor | None, scale: float) -> bool:
+    """Add `scale * up @ down` to a weight (out, in), in place; false, and nothing done, where they do not fit it."""
+    import torch
+
+    if down is None or up is None or weight.shape != (len(up), down.shape[1]) or up.shape[1] != len(down):
+        return False
+    with torch.no_grad():
+        change = (up.float() @ down.float()) * scale
+        weight.copy_(weight.float() + change.to(weight.device))
+    return True
 
 
 def merge(model: Any, folder: Path) -> None:
@@ -40,28 +59,17 @@ def merge(model: Any, folder: Path) -> None:
     Raises:
         ModelError: the adapter is of a kind that is not merged, is not whole, or does not fit the model.
     """
-    import torch
-    from safetensors.torch import load_file
-
-    config = json_object(folder / CONFIG)
-    scale = _scale(config, folder)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        pickled = folder / "adapter_model.bin"
-        raise pickle_refused(pickled) if pickled.is_file() else ModelError(f"{folder} has no {WEIGHTS}: get it again")
-    halves = load_file(path)
+    halves, scale = read_adapter(folder)
     modules = dict(model.named_modules())
     names = sorted({name.rpartition(".lora_")[0] for name in halves if ".lora_" in name})
     if not names or len(halves) != 2 * len(names):
-        raise ModelError(f"{path} holds more, or other, weights than pairs of LoRA's: only plain LoRA is merged")
-    with torch.no_grad():
-        for name in names:
-            weight: torch.Tensor = _target(modules, name, folder).weight
-            down, up = (halves[f"{name}.lora_{half}.weight"].float() for half in "AB")
-            change = (up @ down) * scale
-            if change.shape != weight.shape:
-                raise ModelError(f"{name} of {folder} does not fit its base model: check which model it was made for")
-            weight += change.to(weight.device, weight.dtype)
+        raise ModelError(
+            f"{folder / WEIGHTS} holds more, or other, weights than pairs of LoRA's: only plain LoRA is merged"
+        )
+    for name in names:
+        down, up = (halves.get(f"{name}.lora_{half}.weight") for half in "AB")
+        if not add_pair(_target(modules, name, folder).weight, down, up, scale):
+            raise ModelError(f"{name} of {folder} does not fit its base model: check which model it was made for")
 
 
 def _scale(config: Mapping[str, Any], folder: Path) -> float:
@@ -71,11 +79,13 @@ def _scale(config: Mapping[str, Any], folder: Path) -> float:
         ModelError: the adapter is of another kind.
     """
     other = [key for key in _REFUSED if config.get(key)]
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none" or other:
+    if config.get("peft_type", "LORA") != "LORA" or config.get("bias", "none") != "none" or other:
         what = other[0] if other else str(config.get("peft_type"))
         raise ModelError(f"{folder} is an adapter with {what}, and only plain LoRA is merged: merge it with peft first")
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
+        raise ModelError(f"{folder / CONFIG} is not of a plain LoRA with r and lora_alpha: get it again")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _target(modules: Mapping[str, Any], name: str, folder: Path) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "conformance.md"
-# Class of tests -> whose suite it is, what of ours it is given, and over what if its tests do not say.
+# Class of tests -> whose suite it is, its name, and what of ours it is given.
 SUITES = {
     "TestMmseekRetriever": ("langchain-tests", "RetrieversIntegrationTests", "MmseekRetriever"),
     "TestMmseekVectorStore": ("langchain-tests", "VectorStoreIntegrationTests", "MmseekVectorStore"),
@@ -31,6 +31,8 @@ SUITES = {
 }
 FILES = [f"tests/api/rag/test_{name}_conformance.py" for name in ("langchain", "llama_index", "haystack")]
 PLACES = {"local": "a collection", "remote": "a service"}
+# Over what tests are that do not say: a collection, unless there is none.
+ALONE = {"MmseekEmbeddings": "an encoder", "MmseekEmbedding": "an encoder"}
 HEAD = """# Conformance
 
 What the RAG frameworks' own suites say of [the adapters](rag.md). `python tests/api/rag/conformance_page.py` makes this
@@ -55,7 +57,7 @@ def run() -> dict[tuple[str, str], Outcome]:
     """
     with tempfile.TemporaryDirectory() as name:
         report = Path(name, "report.xml")
-        command = [sys.executable, "-m", "pytest", *FILES, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", *FILES, "-q", f"--junitxml={report}", f"--basetemp={name}/tests"]
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             raise SystemExit("the suites fail: nothing is written")
         return outcomes(ET.parse(report).getroot())
@@ -66,7 +68,9 @@ def outcomes(report: ET.Element) -> dict[tuple[str, str], Outcome]:
     found: dict[tuple[str, str], Outcome] = {}
     for case in report.iter("testcase"):
         name = case.get("classname", "").rpartition(".")[2]
-        over = next((words for key, words in PLACES.items() if key in case.get("name", "").partition("[")[2]), "")
+        said = case.get("name", "").partition("[")[2]
+        own = ALONE.get(SUITES[name][2], PLACES["local"])
+        over = next((words for key, words in PLACES.items() if key in said), own)
         outcome = found.setdefault((name, over), Outcome())
         skip = case.find("skipped")
         if skip is None:
@@ -86,7 +90,7 @@ def lines(found: dict[tuple[str, str], Outcome]) -> Iterator[str]:
     for (name, over), outcome in found.items():
         package, suite, adapter = SUITES[name]
         skipped = outcome.skipped.total()
-        yield f"| {suite} | {package} | `{adapter}` | {over or 'a collection'} | {outcome.passed} | {skipped} |"
+        yield f"| {suite} | {package} | `{adapter}` | {over} | {outcome.passed} | {skipped} |"
         reasons += outcome.skipped
     passed = sum(outcome.passed for outcome in found.values())
     yield f"| **all** | | | | **{passed}** | **{reasons.total()}** |\n"

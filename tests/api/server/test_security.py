@@ -115,7 +115,14 @@ def test_scopes_reach_as_far_as_they_say(client, method, path, body, scope):
 
 def test_what_is_not_known_to_be_harmless_needs_write():
     for method in ("POST", "PUT", "PATCH", "DELETE", "FROB"):
-        for path in ("/anything", "/v1/anything", "/v1/searching", "/v1/search/more", "/v1/embeddings/", "/embeddings\n"):
+        for path in (
+            "/anything",
+            "/v1/anything",
+            "/v1/searching",
+            "/v1/search/more",
+            "/v1/embeddings/",
+            "/embeddings\n",
+        ):
             assert needed_scope(method, path) == "write", (method, path)
 
 

@@ -29,12 +29,17 @@ def test_items_name_the_files_that_are_sent_along(client, helpers, retriever):
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"indexed": 3, "unchanged": 0, "failed": []}
     found = retriever.collection.get(["a", "b"])
-    assert [[part.path.read_bytes() for part in found[name].content.parts if isinstance(part, Image)] for name in "ab"] == [
+    assert [
+        [part.path.read_bytes() for part in found[name].content.parts if isinstance(part, Image)] for name in "ab"
+    ] == [
         [red],
         [blue],
     ]
     assert found["a"].metadata == {"n": 1}
-    again = client.post("/v1/documents", json={"documents": [{"id": "a", "text": "a red one", "image": helpers.data_uri(red), "metadata": {"n": 1}}]})
+    again = client.post(
+        "/v1/documents",
+        json={"documents": [{"id": "a", "text": "a red one", "image": helpers.data_uri(red), "metadata": {"n": 1}}]},
+    )
     assert again.json()["unchanged"] == 1  # the same document, however it comes
 
 
@@ -87,7 +92,7 @@ def test_forms_that_cannot_be_meant_are_refused_whole(client, helpers):
         answer = post(client, *sent)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_input"), answer.text
         assert word in answer.json()["error"]["message"]
-    assert post(client, item, **{"origin": "https://elsewhere.example"}).json()["error"]["code"] == "cross_origin"
+    assert post(client, item, origin="https://elsewhere.example").json()["error"]["code"] == "cross_origin"
     assert client.get("/v1/collection").json()["documents"] == 0
 
 

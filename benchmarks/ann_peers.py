@@ -1,7 +1,8 @@
 """Our full search path beside other engines: QPS in buckets of recall, ingest, memory, with and without a filter.
 
     python benchmarks/ann_peers.py [--rows 10000 100000 1000000] [--embed 48000] [--queries 200] [--engines ...]
-                                   [--peers-python VENV/bin/python] [--results FILE] [--minutes 6] [--plot FILE]
+                                   [--peers-python VENV/bin/python] [--results FILE] [--minutes 6] [--busy]
+                                   [--plot FILE]
 
 Vectors of a real distribution (`ann_vectors.py`), text queries, one query at a time on one core. Every engine runs in a
 process of its own, one after the other; graphs have the same number of links and the same care in building. `mmseek`
@@ -9,7 +10,8 @@ builds more: documents, a durable ledger, an index of words and the graph. For e
 best QPS of a sweep; the plot shows how QPS at a recall of 0.95 and more, ingest and memory grow with the rows. lancedb
 and milvus-lite are no dependencies of ours: give a Python that has them with --peers-python; an engine that is not
 installed is left out. With --results each finished engine is a line of that file, a run that is started again goes on
-where the last one ended, and --minutes stops it between two engines. The plot is docs/images/ann_peers.png.
+where the last one ended, and --minutes stops it between two engines. On a machine with other work, --busy counts
+processor time instead of the clock. The plot is docs/images/ann_peers.png.
 
 At the end it says how our search without payload compares with the best library, our filtered search with documents
 with lancedb's and milvus-lite's, and our ingest with usearch's.
@@ -36,7 +38,7 @@ from rich.table import Table
 
 BUCKETS = ((0.80, "80-89"), (0.90, "90-94"), (0.95, "95-98"), (0.99, "99+"))
 FOREIGN = {"lancedb", "milvus-lite"}
-LIBRARIES = ("hnswlib", "usearch", "faiss-hnsw")
+LIBRARIES = ("hnswlib", "hnswlib, more links", "usearch", "faiss-hnsw", "faiss-ivf-sq8")
 BATTERIES = ("lancedb", "milvus-lite")
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "ann_peers.png"
 
@@ -59,12 +61,11 @@ def at_least(lines: list[dict[str, Any]], what: str, recall: float) -> float | N
     return max((line["qps"] for line in lines if line["what"] == what and line["recall"] >= recall), default=None)
 
 
-def run_engine(name: str, place: Path, python: str) -> dict[str, Any]:
+def run_engine(name: str, place: Path, python: str, *, busy: bool) -> dict[str, Any]:
     program = Path(__file__).with_name("ann_engines.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [python, str(program), name, str(place)], capture_output=True, text=True, env=environment, check=False
-    )
+    command = [python, str(program), name, str(place), *(["--busy"] if busy else [])]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         return {"engine": name, "error": done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]}
     return json.loads(done.stdout.splitlines()[-1])
@@ -90,11 +91,12 @@ def run_size(rows: int, options: argparse.Namespace, known: list[dict[str, Any]]
         np.save(place / "vectors.npy", vectors)
         np.save(place / "queries.npy", queries[256 : 256 + options.queries])
         np.save(place / "tuning.npy", queries[:256])
+        del vectors  # as much memory as the engine's own
         for name in waiting:
             if time.monotonic() > options.ends:
                 break
             python = options.peers_python if name in FOREIGN else sys.executable
-            found = run_engine(name, place, python) | {"rows": rows, "vectors": words}
+            found = run_engine(name, place, python, busy=options.busy) | {"rows": rows, "vectors": words}
             if "error" not in found:
                 found["buckets"] = {what: best(found["lines"], what) for what in ("search", "filtered", "bare")}
                 if options.results:
@@ -139,13 +141,19 @@ def verdict(results: list[dict[str, Any]], rows: int) -> dict[str, Any]:
 
     plain = fastest(lambda name: name.startswith("mmseek"), "bare")
     filtered = fastest(lambda name: name.startswith("mmseek"), "filtered")
-    built = {found["engine"]: rows / found["build_s"] for found in mine}
-    ours = max((rate for name, rate in built.items() if name.startswith("mmseek")), default=None)
+
+    def ingest(what: str) -> float | None:
+        built = {found["engine"]: rows / found[what] for found in mine}
+        return ratio(
+            max((rate for name, rate in built.items() if name.startswith("mmseek")), default=None), built.get("usearch")
+        )
+
     return {
         "rows": rows,
         "search_over_best_library": ratio(plain, fastest(lambda name: name in LIBRARIES, "search")),
         **{f"filtered_over_{name}": ratio(filtered, fastest(name.__eq__, "filtered")) for name in BATTERIES},
-        "ingest_over_usearch": ratio(ours, built.get("usearch")),
+        "ingest_over_usearch": ingest("build_s"),
+        "ingest_over_usearch_by_processor_time": ingest("build_cpu_s"),
     }
 
 
@@ -186,6 +194,7 @@ def main() -> None:
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--results", type=Path, help="JSON lines; what is in there is not measured again")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no engine after so many")
+    parser.add_argument("--busy", action="store_true", help="processor time, for a machine with other work")
     parser.add_argument("--plot", type=Path, nargs="?", const=PLOT)
     options = parser.parse_args()
     options.ends = time.monotonic() + 60 * options.minutes

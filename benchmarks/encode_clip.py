@@ -1,9 +1,11 @@
 """How fast `clip:` encodes pictures from paths, beside sentence-transformers and a plain loop over transformers.
 
-    python benchmarks/encode_clip.py [--slice 64] [--rounds 5] [--sizes mixed|equal] [--openvino]
+    python benchmarks/encode_clip.py [--slice 64] [--rounds 5] [--sizes mixed|camera|equal] [--openvino]
 
-The model has the shape of CLIP ViT-B/32 and random weights. The pictures are JPEG made here, of mixed sizes (200 to
-2000 pixels a side) or all of 640 x 480. Each round takes a slice of them and times three paths over the same files, in
+The model has the shape of CLIP ViT-B/32 and random weights. The pictures are JPEG made here, all of 640 x 480
+(`equal`), of 200 to 2000 pixels a side (`mixed`, 0.6 megapixels on average), or as folders of people are (`camera`, 2.9
+megapixels on average): of twenty, five thumbnails of 120 to 320 pixels, eight of the web's 480 to 1600, four of 1600 to
+2600 and three of a camera's 4032 x 3024. Each round takes a slice of them and times three paths over the same files, in
 turn:
 
 - `plain by 32`: open with PIL, transformers' Pillow image processor, `get_image_features` on 32 pictures at once;
@@ -51,11 +53,29 @@ def make_model(folder: Path, tower: dict[str, int] | None = None) -> CLIPModel:
     return model
 
 
+# How many of twenty pictures, and the shortest and longest side in pixels of each.
+CAMERA = ((5, 120, 320), (8, 480, 1600), (4, 1600, 2600), (3, 3024, 4032))
+
+
+def make_size(number: int, sizes: str, random: np.random.Generator) -> tuple[int, int]:
+    """Width and height of a picture, in pixels."""
+    if sizes == "equal":
+        return 640, 480
+    if sizes == "mixed":
+        return int(200 * 10 ** random.random()), int(200 * 10 ** random.random())
+    # 7 and 20 have no common divisor, so that each stretch of a folder has all kinds.
+    kinds = [(low, high) for share, low, high in CAMERA for _ in range(share)]
+    low, high = kinds[7 * number % len(kinds)]
+    long = high if high == CAMERA[-1][2] else int(random.integers(low * 4 // 3, high + 1))
+    size = long, long * 3 // 4
+    return size if random.random() < 0.7 else size[::-1]
+
+
 def make_pictures(folder: Path, count: int, sizes: str) -> list[Path]:
     random = np.random.default_rng(0)
     paths = []
     for number in range(count):
-        size = (640, 480) if sizes == "equal" else tuple(int(200 * 10 ** random.random()) for _ in range(2))
+        size = make_size(number, sizes, random)
         noise = random.integers(0, 255, (max(size[1] // 8, 1), max(size[0] // 8, 1), 3), dtype=np.uint8)
         path = folder / f"{number}.jpg"
         PIL.Image.fromarray(noise).resize(size, PIL.Image.Resampling.BICUBIC).save(path, quality=90)
@@ -77,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--slice", type=int, default=64, help="pictures a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", choices=("mixed", "equal"), default="mixed")
+    parser.add_argument("--sizes", choices=("mixed", "camera", "equal"), default="mixed")
     parser.add_argument("--openvino", action="store_true", help="also with the backend openvino")
     options = parser.parse_args()
 

@@ -20,10 +20,12 @@ def plan(data: Path) -> list[tuple[str, list[str], Path | None]]:
     """Script, arguments, and the data set it needs."""
     text, pictures = data / "scifact", data / "imagenet1k_sample"
     return [
-        ("encode_text.py", ["--data", str(text), "--openvino"], text),
+        ("encode_text.py", ["--data", str(text), "--st", "--openvino"], text),
+        ("encode_text.py", ["--data", str(text), "--lengths", "abstracts", "--st"], text),
         ("encode_images.py", ["--data", str(pictures)], pictures),
         ("hybrid_scifact.py", ["--data", str(text)], text),
         ("encode_clip.py", ["--sizes", "mixed", "--openvino"], None),
+        ("encode_clip.py", ["--sizes", "camera", "--slice", "40", "--rounds", "3"], None),
         ("encode_clip.py", ["--sizes", "equal", "--openvino"], None),
         ("encode_families.py", [], None),
         ("visual_tokens.py", ["--steps", "600"], None),

@@ -30,6 +30,7 @@ from mmseek.index import open_collection
 DIM = 384
 K = 10
 BATCH = 5000
+_NOBODY = EncoderIdentity("mini", "f" * 64, DIM)
 
 
 def mixture(rows: int, seed: int) -> np.ndarray:
@@ -40,10 +41,10 @@ def mixture(rows: int, seed: int) -> np.ndarray:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def fill(folder: Path, vectors: np.ndarray) -> float:
+def fill(folder: Path, vectors: np.ndarray, encoder: EncoderIdentity = _NOBODY) -> float:
     """Store the vectors with small documents; seconds."""
     started = time.perf_counter()
-    collection = open_collection(folder, mode="create", encoder=EncoderIdentity("mini", "f" * 64, DIM))
+    collection = open_collection(folder, mode="create", encoder=encoder)
     for low in range(0, len(vectors), BATCH):
         documents = [
             Document(f"d{n}", Content.of(f"a short text about the subject of row {n}"), {"n": n})

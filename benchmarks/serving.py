@@ -41,7 +41,7 @@ class Load:
         clients, items: how many clients, and items in each request.
         seconds: after which no request is begun; each client makes at least one.
         source: a file of texts, one a line, or a folder of pictures.
-        kind: `base64` or `float`.
+        kind: `base64` or `float`, of vectors; `search` for searches, of one item each.
     """
 
     port: int
@@ -93,6 +93,8 @@ def _bodies(asked: Load) -> Callable[[], str]:
         found = inputs[number % len(inputs)]
         return found if source.is_dir() else f"{number} {found}"
 
+    if asked.kind == "search":
+        return lambda: json.dumps({"text": item(next(numbers)), "k": 10})
     return lambda: json.dumps(body | {"input": [item(next(numbers)) for _ in range(asked.items)]})
 
 

@@ -78,7 +78,7 @@ def encode_all(encoder: Encoder, contents: Sequence[Content], role: Role, instru
         MmseekError: the first item that cannot be encoded; of several, its position (from 0) is named.
     """
     rows = np.empty((len(contents), encoder.identity.dim), dtype=np.float32)
-    requests = (EncodeRequest(content, role, instruction) for content in contents)
+    requests = [EncodeRequest(content, role, instruction) for content in contents]
     for position, encoded in enumerate(encoder.stream(requests)):
         if encoded.vector is None:
             raise placed(encoded.error, position if len(contents) > 1 else None)

@@ -3,6 +3,7 @@ and not normalised, in float32."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,11 +13,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from mmseek.embed.clip_forward import ClipForward, may_run, weights_of
 from mmseek.embed.clip_layout import config_of, converted, is_original
 from mmseek.embed.clip_pictures import ClipPictures
+from mmseek.embed.clip_vision import can_pool, pooled
 from mmseek.errors import ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import json_object, weight_files
+from mmseek.models.packed_linear import may_pack
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray, Image
@@ -54,6 +58,9 @@ class ClipTower:
         self._tokenizer = tokenizer
         self._pictures = pictures
         self._device = device
+        self._forward: ClipForward | None = None
+        self._plain = device != "cpu" or not may_run(model)
+        self._lock = threading.Lock()
         text = model.config.text_config
         self._length: int = text.max_position_embeddings
         self.dim: int = model.config.projection_dim
@@ -115,7 +122,9 @@ class ClipTower:
 
     @property
     def model(self) -> Any:
-        """Transformers' `CLIPModel`."""
+        """Transformers' `CLIPModel`. Whoever takes it may change its weights, so from now on it is run as it is."""
+        with self._lock:
+            self._plain, self._forward = True, None
         return self._model
 
     @property
@@ -126,13 +135,16 @@ class ClipTower:
     @torch.inference_mode()
     def texts(self, texts: Sequence[Sequence[int]]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of tokenised texts."""
-        vectors: FloatArray = self.text_rows(texts).cpu().numpy()
+        fast = self._fast()
+        vectors: FloatArray = (self.text_rows(texts) if fast is None else fast.texts(texts)).cpu().numpy()
         return vectors
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Pixels]) -> FloatArray:
         """Projected, not normalised vectors (n, dim) of prepared pictures."""
-        vectors: FloatArray = self.image_rows(pictures).cpu().numpy()
+        fast = self._fast()
+        rows = self.image_rows(pictures) if fast is None else fast.images(torch.from_numpy(np.stack(pictures)))
+        vectors: FloatArray = rows.cpu().numpy()
         return vectors
 
     def text_rows(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -153,8 +165,10 @@ class ClipTower:
     def pooled_images(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """What the picture tower gives of prepared pictures, (n, width), before the projection."""
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        pooled: torch.Tensor = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
-        return pooled
+        pixels = (pixels - self._mean) / self._std
+        vision = self._model.vision_model
+        states: torch.Tensor = pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
+        return states
 
     def projected_texts(self, pooled: torch.Tensor) -> torch.Tensor:
         """(n, width) -> (n, dim)."""
@@ -165,6 +179,14 @@ class ClipTower:
         """(n, width) -> (n, dim)."""
         rows: torch.Tensor = self._model.visual_projection(pooled)
         return rows
+
+    def _fast(self) -> ClipForward | None:
+        """The towers as a CPU runs them fastest; None where that is not known to be right."""
+        with self._lock:
+            if self._forward is None and not self._plain:
+                packed = may_pack(self._device, weights_of(self._model))
+                self._forward = ClipForward(self._model, self.colours, self._end, packed=packed)
+            return self._forward
 
     def text_states(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """All states (n, length, width) of tokenised texts, those of the padding too, after the last norm."""

@@ -7,10 +7,10 @@ by count, and keeps every failure to the request that caused it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
 __all__ = ["Engine", "EngineOptions", "Recipe", "Unit"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class EngineOptions:
     """
 
     window: int = 128
-    window_bytes: int = 64 * 1024**2
+    window_bytes: int = 8 * 1024**2
     workers: int = 2
     lanes: int = 1
 
@@ -126,7 +128,9 @@ class Engine:
         workers = ThreadPoolExecutor(options.workers, "mmseek-prepare")
         lanes = ThreadPoolExecutor(options.lanes, "mmseek-model", use_one_core if options.lanes > 1 else None)
         try:
-            prepared = _one_ahead(self._read(iter(requests), workers))
+            # A lone request, a query say, is prepared in this thread: starting another takes longer than most texts do.
+            lone = isinstance(requests, Sequence) and len(requests) == 1
+            prepared = _one_ahead(self._read(iter(requests), _HereAndNow() if lone else workers))
             for window in _one_ahead(self._schedule(window, lanes) for window in prepared):
                 yield from self._collect(window)
                 if window.input_error is not None:
@@ -137,7 +141,7 @@ class Engine:
             for pool in (workers, lanes):
                 pool.shutdown(wait=True)
 
-    def _read(self, source: Iterator[EncodeRequest], workers: ThreadPoolExecutor) -> Iterator[_Window]:
+    def _read(self, source: Iterator[EncodeRequest], workers: Executor) -> Iterator[_Window]:
         """Windows whose requests are being prepared."""
         window = _Window(first=True)
         while not window.last:
@@ -172,9 +176,9 @@ class Engine:
             units = future.result()
             for unit in () if isinstance(units, MmseekError) else units:
                 unique.setdefault(unit.kind, {}).setdefault(unit.key, unit)
-        # A short stream's batches are all that keeps the lanes busy, so these share it; a longer one's always suffice.
+        # The last batches are all that keeps the lanes busy, so these share them evenly; earlier ones always suffice.
         whole = window.first and window.last
-        lanes_of = self._options.lanes if whole else 1
+        lanes_of = self._options.lanes if window.last else 1
         batches = [
             batch for kind, units in unique.items() for batch in self._batches(kind, list(units.values()), lanes_of)
         ]
@@ -241,6 +245,15 @@ class Engine:
             return Encoded(error=error)
         except Exception as error:  # noqa: BLE001 - as in _prepare
             return Encoded(error=_blame(error, "could not be put together"))
+
+
+class _HereAndNow(Executor):
+    """Calls in the thread that submits them."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 def _one_ahead(windows: Iterable[_Window]) -> Iterator[_Window]:

@@ -41,7 +41,6 @@ from mmseek.models.spec import Spec, absolute, with_visual_tokens
 
 if TYPE_CHECKING:
     import PIL.Image
-    import torch
     from numpy.typing import NDArray
 
 __all__ = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mmseek._types import EncoderIdentity
 from mmseek.embed import jina_v4
@@ -24,9 +24,6 @@ from mmseek.media import MediaLimits
 from mmseek.models.checkpoints import files_sha256, find_checkpoint
 from mmseek.models.lora import add_pair, read_adapter
 from mmseek.models.spec import Spec
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["load"]
 

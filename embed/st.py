@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from mmseek.embed.batching import Budget
 from mmseek.embed.engine import EngineOptions, Unit
 from mmseek.embed.st_ahead import embedded, may_prepare_ahead, prepared
 from mmseek.embed.st_files import load_model, model_files
+from mmseek.embed.st_lanes import may_share_model, tokenise_in_turn
 from mmseek.embed.st_openvino import run_by_openvino
 from mmseek.errors import InputError
 from mmseek.media import MediaLimits, open_image
@@ -66,7 +68,9 @@ class _Input:
 
 
 class StEncoder(EngineEncoder):
-    """A model of sentence-transformers. Safe to use from several threads; they take turns.
+    """A model of sentence-transformers. Safe to use from several threads.
+
+    Those whose modules allow it run side by side and only tokenise in turn; with other models threads take turns.
 
     Args:
         model: the `SentenceTransformer`.
@@ -88,14 +92,16 @@ class StEncoder(EngineEncoder):
         budgets: Mapping[str, Budget] = _CPU_BUDGETS,
     ) -> None:
         self._batch_budgets = budgets
-        super().__init__(options)
+        shared = may_share_model(model)
+        super().__init__(options if shared or options is None else replace(options, lanes=1))
         self._model = model
         self._modalities = frozenset(model.modalities)
         self._longest: int = model.max_seq_length or budgets[_TEXT].cost
         self._limits = limits or MediaLimits()
-        # Tokenizers keep their padding and truncation as state, so the model is used by one thread at a time.
-        self._lock = threading.Lock()
+        self._turn: AbstractContextManager[Any] = nullcontext() if shared else threading.Lock()
         self._ahead = may_prepare_ahead(model)
+        if shared:
+            tokenise_in_turn(model)
         self._identity = EncoderIdentity(spec=spec, fingerprint=fingerprint, dim=self._probe())
 
     @property
@@ -145,7 +151,7 @@ class StEncoder(EngineEncoder):
         """Vectors (n, dim) as the model gives them."""
         del kind
         if payloads[0].ahead:  # all pictures of one kind are
-            with self._lock:
+            with self._turn:
                 vectors = embedded(self._model, [payload.value for payload in payloads], str(self._model.device))
             pictures: FloatArray = vectors.float().cpu().numpy()
             return pictures
@@ -164,7 +170,7 @@ class StEncoder(EngineEncoder):
 
     def _encode_batch(self, values: list[Any], role: Role, prompt: str | None) -> FloatArray:
         encode = self._model.encode_query if role == "query" else self._model.encode_document
-        with self._lock:
+        with self._turn:
             rows: FloatArray = encode(values, prompt=prompt, batch_size=len(values), show_progress_bar=False)
         return rows
 
@@ -248,13 +254,13 @@ def load(spec: Spec, *, device: str | None, limits: MediaLimits, options: Engine
     model = load_model(folder, whole, device=chosen, adapter=adapter)
     fingerprint = adapted_fingerprint(files_sha256(files, recipe=f"st {RECIPE_VERSION}"), adapter)
     if by_openvino:
-        run_by_openvino(model, fingerprint=fingerprint, lanes=1)
+        run_by_openvino(model, fingerprint=fingerprint, lanes=options.workers)
     window = options.window if set(model.modalities) <= {_TEXT} else min(options.window, _WINDOW)
     return StEncoder(
         model,
         spec=absolute(spec),
         fingerprint=fingerprint,
         limits=limits,
-        options=replace(options, window=window, lanes=1),
+        options=replace(options, window=window, lanes=options.workers if chosen == "cpu" else 1),
         budgets=_CPU_BUDGETS if chosen == "cpu" else _GPU_BUDGETS,
     )

@@ -14,10 +14,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Collection as Container
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mmseek._stored import StoredBatch
 from mmseek._types import Document, EncoderIdentity, Hit
@@ -28,29 +30,31 @@ from mmseek.index.ann.info import describe
 from mmseek.index.ann.keeper import AnnKeeper
 from mmseek.index.assets import AssetStore
 from mmseek.index.beside import Beside
-from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
-from mmseek.index.closing import Closing
+from mmseek.index.checks import check_digests, check_query, check_upsert, id_list
 from mmseek.index.compaction import copy_living, drop_unused_pictures
 from mmseek.index.connections import Connections, empty_log
 from mmseek.index.durable import bytes_below, storage_errors
 from mmseek.index.filter_cache import FilterCache
-from mmseek.index.filter_sql import compile_filter, restrict
+from mmseek.index.filter_sql import Condition, compile_filter, restrict
 from mmseek.index.head import Head, seal, write_head
 from mmseek.index.ledger import Snapshot, Transaction, reading, writing
 from mmseek.index.listing import read_page
 from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
+from mmseek.index.pinning import pinned_state
+from mmseek.index.searching import Limits, Searching
 from mmseek.index.segments import SEGMENT_BYTES, Block, Segments
-from mmseek.index.stream import hits_of, stored_batches, vectors_of
+from mmseek.index.stream import found_of, hits_of, stored_batches, vectors_of
 from mmseek.index.verify import Parts, verify
 from mmseek.index.view import IndexFactory, VectorView, exact_index
 from mmseek.protocols import CollectionInfo, DocumentPage, VerifyReport
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
+    from mmseek.protocols import RowArray
 
 
-class LocalCollection(Closing):
+class LocalCollection(Searching):
     """Documents and vectors of one encoder in a folder. Made by `open_collection`; safe to use from several threads.
 
     Args:
@@ -113,7 +117,7 @@ class LocalCollection(Closing):
         return self._ann
 
     def info(self) -> CollectionInfo:
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             return CollectionInfo(
                 location=str(self._folder),
                 format_version=self._manifest.format_version,
@@ -151,11 +155,11 @@ class LocalCollection(Closing):
         return self._delete(lambda _: wanted)
 
     def page(self, limit: int, after: int = 0, filter: str | None = None) -> DocumentPage:  # noqa: A002
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             return read_page(snapshot, self._assets, limit, after, filter)
 
     def count_where(self, filter: str) -> int:  # noqa: A002
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             return snapshot.count_where(compile_filter(filter))
 
     def delete_where(self, filter: str) -> int:  # noqa: A002
@@ -164,17 +168,17 @@ class LocalCollection(Closing):
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         wanted = id_list(ids)
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             records = snapshot.records(wanted)
         return {name: codec.decode(records[name], self._assets) for name in wanted if name in records}
 
     def digests(self, ids: Sequence[str]) -> dict[str, str]:
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             return snapshot.digests(id_list(ids))
 
     def documents(self) -> Iterator[Document]:
         """All documents in the order in which they were stored, as they were when the iteration began."""
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             for record in snapshot.all_records():
                 yield codec.decode(record, self._assets)
 
@@ -193,57 +197,37 @@ class LocalCollection(Closing):
         with self.pinned_files() as (snapshot, (segments, *_)):
             yield snapshot, segments
 
-    @contextmanager
-    def pinned_files(self) -> Iterator[tuple[Snapshot, list[Segments]]]:
+    def pinned_files(self) -> AbstractContextManager[tuple[Snapshot, list[Segments]]]:
         """As `pinned`, with each kind of vector file that there is."""
-        with self._connections.lend() as connection:
-            for last in (False, False, True):
-                with reading(connection) as snapshot, ExitStack() as held:
-                    try:
-                        kinds = [held.enter_context(kind.pinned(used)) for kind, used in self.files(snapshot)]
-                    except CorruptCollection:
-                        if last:
-                            raise
-                        continue  # a compaction came between the two: the next state has other files
-                    yield snapshot, kinds
-                    return
+        return pinned_state(self._connections, self.files)
 
     def files(self, snapshot: Snapshot) -> list[tuple[Segments, dict[int, int]]]:
         """Each kind of vector file, and the rows of each file that are in use."""
         return [(self._segments, snapshot.used())]
 
-    def search(
-        self,
-        vector: FloatArray,
-        k: int,
-        *,
-        exclude: Container[str] = (),
-        candidates: Container[str] | None = None,
-        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
-    ) -> list[Hit]:
-        query = check_query(vector, self.encoder.dim)
-        check_k(k)
-        condition = restrict(None if candidates is None else id_list(candidates), (), filter)
-        with self._view.current() as (index, snapshot):
-            allowed = None if condition is None else self._filters.rows(snapshot, condition)
-            excluded = snapshot.rows(id_list(exclude)) if exclude else None
-            rows, scores = index.search(query[None], min(k, len(index)) or 1, allowed=allowed, excluded=excluded)
-            best = [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
-            records = snapshot.records_of_rows(row for row, _ in best)
-        return hits_of(best, records, self._assets, "dense")
+    def _checked_query(self, vector: FloatArray) -> FloatArray:
+        return check_query(vector, self.encoder.dim)
 
-    def search_text(
-        self,
-        text: str,
-        k: int,
-        *,
-        exclude: Container[str] = (),
-        candidates: Container[str] | None = None,
-        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
-    ) -> list[Hit]:
-        check_k(k)
-        condition = restrict(None if candidates is None else id_list(candidates), id_list(exclude), filter)
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+    def _nearest(self, queries: Sequence[FloatArray], k: int, limits: Limits) -> list[list[Hit]]:
+        condition = restrict(limits.candidates, (), limits.filter)
+        with self._view.current() as (index, snapshot):
+            allowed, excluded = self._allowed(snapshot, condition, limits)
+            most = min(k, len(index)) or 1
+            rows, scores = index.search(np.stack(queries), most, allowed=allowed, excluded=excluded)
+            best = [found_of(*one) for one in zip(rows, scores, strict=True)]
+            records = snapshot.records_of_rows({row for found in best for row, _ in found})
+        return [hits_of(found, records, self._assets, "dense") for found in best]
+
+    def _allowed(
+        self, snapshot: Snapshot, condition: Condition | None, limits: Limits
+    ) -> tuple[RowArray | None, RowArray | None]:
+        """The rows that may be found, and those that may not; None for all and for none."""
+        allowed = None if condition is None else self._filters.rows(snapshot, condition)
+        return allowed, snapshot.rows(limits.exclude) if limits.exclude else None
+
+    def _by_words(self, text: str, k: int, limits: Limits) -> list[Hit]:
+        condition = restrict(limits.candidates, limits.exclude, limits.filter)
+        with self._connections.snapshot() as snapshot:
             if not snapshot.has_words():
                 raise CollectionError(
                     f"{self._folder} was written by a version that did not search in words: "

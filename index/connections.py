@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
-from mmseek.errors import CollectionError, CorruptCollection, StorageError
+from mmseek.errors import CollectionError, CorruptCollection, MmseekError, StorageError
+from mmseek.index.ledger import LedgerConnection, Snapshot
 from mmseek.index.rawfile import FileKey, connection_closed, connection_opens
 
 NAME = "documents.sqlite"
@@ -27,20 +29,24 @@ class Connections:
         self.path = folder / NAME
         self._writable = writable
         self._guard = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[LedgerConnection] = []
         self._closed = False
         with self.lend():
             pass  # opening reports a damaged or unreadable database now, not at the first search
 
     @contextmanager
-    def lend(self) -> Iterator[sqlite3.Connection]:
+    def lend(self) -> Iterator[LedgerConnection]:
         """A connection for this thread, until the block ends."""
         with sqlite_errors(self.path):
-            connection = self._take()
+            connection = self.take()
             try:
                 yield connection
             finally:
-                self._give_back(connection)
+                self.give_back(connection)
+
+    def snapshot(self) -> LentSnapshot:
+        """One read transaction on a connection of its own: `with connections.snapshot() as snapshot`."""
+        return LentSnapshot(self)
 
     def close(self) -> None:
         """Close them all; one that is lent is closed when it comes back."""
@@ -51,7 +57,8 @@ class Connections:
             for connection in idle:
                 connection.close()
 
-    def _take(self) -> sqlite3.Connection:
+    def take(self) -> LedgerConnection:
+        """An idle connection, or a new one; for the caller to give back."""
         with self._guard:
             if self._closed:
                 raise CollectionError(f"the collection {self.path.parent} is closed: open it again")
@@ -59,14 +66,15 @@ class Connections:
                 return self._idle.pop()
         return self._open()
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def give_back(self, connection: LedgerConnection) -> None:
+        """Let another thread have it."""
         with self._guard:
             if not self._closed:
                 self._idle.append(connection)
                 return
         connection.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> LedgerConnection:
         if not self.path.exists():
             raise CorruptCollection(
                 f"{self.path} is missing: restore it from a backup, or index again into a new folder"
@@ -87,7 +95,45 @@ class Connections:
         return connect(self.path, "mode=ro&immutable=1")
 
 
-class _Counted(sqlite3.Connection):
+class LentSnapshot:
+    """What `reading` on a lent connection gives. Every search takes one, and generators cost it several microseconds.
+
+    Args:
+        connections: where the connection comes from and goes back to.
+    """
+
+    __slots__ = ("_connection", "_connections")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> Snapshot:
+        try:
+            self._connection = self._connections.take()
+            try:
+                self._connection.execute("BEGIN")
+            except BaseException:
+                self._connections.give_back(self._connection)
+                raise
+        except sqlite3.Error as error:
+            raise in_our_words(self._connections.path, error) from error
+        return Snapshot(self._connection)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            try:
+                self._connection.rollback()
+            finally:
+                self._connections.give_back(self._connection)
+        except sqlite3.Error as failure:
+            raise in_our_words(self._connections.path, failure) from failure
+        if isinstance(error, sqlite3.Error):
+            raise in_our_words(self._connections.path, error) from error
+
+
+class _Counted(LedgerConnection):
     """A connection that keeps `rawfile` told of it."""
 
     file: FileKey | None = None
@@ -99,7 +145,7 @@ class _Counted(sqlite3.Connection):
             connection_closed(key)
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> LedgerConnection:
     """Open a ledger; `mode` is SQLite's, as in a URI."""
     key = connection_opens(path)
     try:
@@ -151,15 +197,20 @@ def sqlite_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            reason = "the disk is full, so nothing of this call was stored: free some space and run it again"
-        elif code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
-            reason = "it is read-only for this user, so nothing was stored: make it writable or choose another folder"
-        elif code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}:
-            reason = f"reading or writing failed ({error}), so nothing of this call was stored: run it again"
-        else:
-            raise CorruptCollection(
-                f"{path} is damaged ({error}): restore it from a backup, or index again into a new folder"
-            ) from error
-        raise StorageError(f"{path}: {reason}") from error
+        raise in_our_words(path, error) from error
+
+
+def in_our_words(path: Path, error: sqlite3.Error) -> MmseekError:
+    """What SQLite says, as in `sqlite_errors`."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        reason = "the disk is full, so nothing of this call was stored: free some space and run it again"
+    elif code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
+        reason = "it is read-only for this user, so nothing was stored: make it writable or choose another folder"
+    elif code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}:
+        reason = f"reading or writing failed ({error}), so nothing of this call was stored: run it again"
+    else:
+        return CorruptCollection(
+            f"{path} is damaged ({error}): restore it from a backup, or index again into a new folder"
+        )
+    return StorageError(f"{path}: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection as Container
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from mmseek.filters import And, Compare, Contains, Exists, Expression, Field, Not, OneOf, Or, Value, parse_filter
 
+_MOST_REMEMBERED = 1000  # characters
 _NUMBER = "('integer', 'real')"
 # Every test is 0 or 1, never NULL, so that NOT turns it around: a missing field has the type ''.
 _TYPE = "ifnull(json_type(item, ?), '')"
@@ -27,6 +29,12 @@ def compile_filter(text: str) -> Condition:
     Raises:
         InputError: it is no filter; names the column.
     """
+    return _compiled(text) if len(text) <= _MOST_REMEMBERED else _compile(parse_filter(text), wanted=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(text: str) -> Condition:
+    """The same filter is asked again and again, and reading it takes as long as a small search."""
     return _compile(parse_filter(text), wanted=True)
 
 

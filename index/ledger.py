@@ -51,6 +51,12 @@ class State(NamedTuple):
     next_row: int
 
 
+class LedgerConnection(sqlite3.Connection):
+    """A connection that remembers the state it has seen last, and by which of SQLite's counts it was."""
+
+    seen: tuple[int, int, State] | None = None
+
+
 class Snapshot:
     """What one read transaction sees. `json_each` takes any number of ids in one statement."""
 
@@ -58,6 +64,22 @@ class Snapshot:
         self.sql = connection
 
     def state(self) -> State:
+        """How far it has come.
+
+        Every search asks. `data_version` counts what others have committed and `total_changes` what this connection
+        has changed: where neither has moved, the state is the one that was read before.
+        """
+        connection = self.sql
+        if not isinstance(connection, LedgerConnection):
+            return self._read_state()
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        changes = connection.total_changes
+        seen = connection.seen
+        if seen is None or seen[0] != version or seen[1] != changes:
+            connection.seen = seen = (version, changes, self._read_state())
+        return seen[2]
+
+    def _read_state(self) -> State:
         values = dict(self.sql.execute("SELECT key, value FROM meta WHERE key IN ('epoch', 'generation', 'next_row')"))
         return State(values["epoch"], values["generation"], values["next_row"])
 
@@ -210,6 +232,10 @@ class Snapshot:
 
 class Transaction(Snapshot):
     """What one write transaction does; nothing of it exists before it is committed."""
+
+    def state(self) -> State:
+        """As it would be: not remembered, for it may come to nothing."""
+        return self._read_state()
 
     def insert(self, records: Sequence[Record], block: Block) -> None:
         """Store documents whose vectors are this block's rows, in order."""

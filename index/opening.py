@@ -65,7 +65,9 @@ def open_collection(location: str | Path, *, mode: Mode = "read", encoder: Encod
         return local_collection(folder, found)
     if not _is_collection(folder):
         if encoder is None:
-            raise NotACollection(f"{folder} is no mmseek collection, and to make one its encoder must be given")
+            raise NotACollection(
+                f"{folder} is no mmseek collection, and to make one its encoder must be given: `mmseek index` does both"
+            )
         _check_empty(folder)
     elif mode == "create":
         raise CollectionExists(f"{folder} is a collection already: choose another folder, or index into it")

@@ -16,7 +16,8 @@ class ReadWriteLock:
 
     def acquire_shared(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._writing and not self._waiting)
+            while self._writing or self._waiting:
+                self._changed.wait()
             self._readers += 1
 
     def acquire_exclusive(self) -> None:
@@ -42,4 +43,5 @@ class ReadWriteLock:
                 self._writing = False
             else:
                 self._readers -= 1
-            self._changed.notify_all()
+            if not self._readers:  # as long as there are others, nobody can go on who could not before
+                self._changed.notify_all()

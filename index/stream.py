@@ -19,6 +19,7 @@ from mmseek.index.view import read_vectors
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
+    from mmseek.protocols import RowArray
 
 
 def stored_batches(snapshot: Snapshot, segments: Segments, assets: AssetStore, batch: int) -> Iterator[StoredBatch]:
@@ -74,6 +75,11 @@ def vectors_of(snapshot: Snapshot, segments: Segments, ids: Iterable[str]) -> di
         rows = np.concatenate(list(segments.read(segment, positions)))
         found.update((name, row.copy()) for (_, name), row in zip(inside, rows, strict=True))
     return found
+
+
+def found_of(rows: RowArray, scores: FloatArray) -> list[tuple[int, float]]:
+    """The rows (k,) of an index's answer and their scores (k,), what only fills it up left out."""
+    return [(row, score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0]
 
 
 def hits_of(

@@ -14,7 +14,7 @@ from mmseek.index import codec
 from mmseek.index.assets import AssetStore
 from mmseek.index.connections import Connections
 from mmseek.index.head import Head, read_head
-from mmseek.index.ledger import Snapshot, reading
+from mmseek.index.ledger import Snapshot
 from mmseek.index.manifest import Manifest, read_manifest
 from mmseek.index.rawfile import hash_file
 from mmseek.index.segments import Block, Segments
@@ -53,7 +53,7 @@ def verify(parts: Parts) -> VerifyReport:
 
 def _epoch(parts: Parts) -> int | None:
     try:
-        with parts.connections.lend() as connection, reading(connection) as snapshot:
+        with parts.connections.snapshot() as snapshot:
             return snapshot.state().epoch
     except CollectionError:
         return None
@@ -67,7 +67,7 @@ def _verify_once(parts: Parts) -> tuple[int | None, VerifyReport]:
     head, found = _head(parts)  # before the snapshot, so that it is not ahead of it
     problems += found
     try:
-        with parts.connections.lend() as connection, reading(connection) as snapshot:
+        with parts.connections.snapshot() as snapshot:
             problems += [f"{parts.connections.path}: {found}" for found in snapshot.integrity_problems()]
             epoch = snapshot.state().epoch
             documents, vectors = snapshot.count(), snapshot.count_vectors()
@@ -84,7 +84,7 @@ def _verify_once(parts: Parts) -> tuple[int | None, VerifyReport]:
 def has_content_problems(parts: Parts) -> bool:
     """Whether more is wrong than what can be derived anew: the head and the index of words."""
     try:
-        with parts.connections.lend() as connection, reading(connection) as snapshot:
+        with parts.connections.snapshot() as snapshot:
             if snapshot.integrity_problems():
                 return True
             return any(next(check(parts, snapshot), None) is not None for check in _CONTENT)

@@ -59,7 +59,7 @@ class LedgerView(ABC, Generic[Seen]):
         """It and a snapshot of the ledger that agree with each other for as long as the block runs."""
         self._lock.acquire_shared()
         try:
-            with self._connections.lend() as connection, reading(connection) as snapshot:
+            with self._connections.snapshot() as snapshot:
                 if self._index is not None and snapshot.state() == self._seen and self._stored_key() == self._key:
                     yield self._index, snapshot
                     return

@@ -10,6 +10,11 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 @dataclass
@@ -47,17 +52,20 @@ class FakeChat:
 def fake_chat() -> Iterator[FakeChat]:
     """A chat endpoint on a free port of this machine."""
     chat = FakeChat()
+    turn = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            chat.paths.append(self.path)
-            chat.keys.append(self.headers.get("authorization"))
+            key = self.headers.get("authorization")
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            chat.bodies.append(body)
-            answer = chat.answers.pop(0) if len(chat.answers) > 1 else chat.answers[0]
+            with turn:
+                chat.paths.append(self.path)
+                chat.keys.append(key)
+                chat.bodies.append(body)
+                answer = chat.answers.pop(0) if len(chat.answers) > 1 else chat.answers[0]
             answer = answer(body) if callable(answer) else answer
             if isinstance(answer, int):
-                key = (chat.keys[-1] or "").removeprefix("Bearer ")
+                key = (key or "").removeprefix("Bearer ")
                 self._send(answer, "application/json", json.dumps({"error": {"message": f"no, {key}\nnot now"}}))
             elif isinstance(answer, dict):
                 self._send(200, "application/json", json.dumps(answer))

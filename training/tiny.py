@@ -11,14 +11,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE, WordLevel
 
-__all__ = ["byte_tokenizer", "redraw", "tiny_clip", "tiny_qwen_vl"]
+__all__ = ["byte_tokenizer", "qwen_vl_config", "redraw", "tiny_clip", "tiny_qwen_vl"]
 
 _MARKS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
-_CLASSES: Final = {
-    "qwen2_vl": ("Qwen2VLConfig", "Qwen2VLModel"),
-    "qwen2_5_vl": ("Qwen2_5_VLConfig", "Qwen2_5_VLModel"),
-    "qwen3_vl": ("Qwen3VLConfig", "Qwen3VLModel"),
-}
+_CLASSES: Final = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
 
 
 def tiny_qwen_vl(
@@ -29,6 +25,7 @@ def tiny_qwen_vl(
     layers: int = 2,
     vision_width: int = 16,
     vision_layers: int = 2,
+    key_heads: int | None = None,
     words: tuple[str, ...] = (),
     std: float = 0.2,
     seed: int = 0,
@@ -40,6 +37,7 @@ def tiny_qwen_vl(
         kind: `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`.
         width, layers: of the language model; the width is a multiple of 16.
         vision_width, vision_layers: of the picture tower; the width is a multiple of 8.
+        key_heads: heads of keys and values, which share the others; None for one each.
         words: with words, each of them is a token, and every other text one and the same; without, a byte is a token.
         std: of the weights. Transformers' own start, 0.02, is so small that a fault would not show.
         seed: of the weights.
@@ -48,39 +46,61 @@ def tiny_qwen_vl(
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _word_tokenizer(words) if words else byte_tokenizer(*_MARKS)
-    marks = {mark: tokenizer.token_to_id(mark) for mark in _MARKS}
-    size = tokenizer.get_vocab_size()
-    config_class, model_class = (getattr(transformers, name) for name in _CLASSES[kind])
-    heads = width // 16
-    text: dict[str, Any] = {
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "vocab_size": size,
-        "tie_word_embeddings": True,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
-    }
-    if kind == "qwen3_vl":
-        text["head_dim"] = 16
-    config = config_class(
-        text_config=text,
-        vision_config=_vision(kind, width, vision_width, vision_layers),
-        image_token_id=marks["<|image_pad|>"],
-        vision_start_token_id=marks["<|vision_start|>"],
-        vision_end_token_id=marks["<|vision_end|>"],
-        video_token_id=size,
-        tie_word_embeddings=True,
+    config = qwen_vl_config(
+        kind,
+        tokenizer,
+        width=width,
+        layers=layers,
+        vision_width=vision_width,
+        vision_layers=vision_layers,
+        key_heads=key_heads,
     )
     torch.manual_seed(seed)
-    model = model_class(config)
+    model = getattr(transformers, f"{_CLASSES[kind]}Model")(config)
     redraw(model, std)
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     colours = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.3, 0.3, 0.3]}
     (folder / "preprocessor_config.json").write_text(json.dumps(colours))
     return folder
+
+
+def qwen_vl_config(
+    kind: str,
+    tokenizer: Tokenizer,
+    *,
+    width: int = 32,
+    layers: int = 2,
+    vision_width: int = 16,
+    vision_layers: int = 2,
+    key_heads: int | None = None,
+    **text: Any,
+) -> Any:
+    """The configuration of a tiny Qwen-VL; arguments as in `tiny_qwen_vl`, and what else the language model is told."""
+    import transformers
+
+    size, heads = tokenizer.get_vocab_size(), width // 16
+    told: dict[str, Any] = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads or heads,
+        "vocab_size": size,
+        "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+        **({"head_dim": 16} if kind == "qwen3_vl" else {}),
+        **text,
+    }
+    return getattr(transformers, f"{_CLASSES[kind]}Config")(
+        text_config=told,
+        vision_config=_vision(kind, width, vision_width, vision_layers),
+        image_token_id=tokenizer.token_to_id("<|image_pad|>"),
+        vision_start_token_id=tokenizer.token_to_id("<|vision_start|>"),
+        vision_end_token_id=tokenizer.token_to_id("<|vision_end|>"),
+        video_token_id=size,
+        tie_word_embeddings=told["tie_word_embeddings"],
+    )
 
 
 def _vision(kind: str, width: int, own: int, layers: int) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypedDict
 from urllib.parse import urljoin
 
+from mmseek._answers import SomeWords, WholeAnswer
 from mmseek._network import PASSING
 from mmseek._types import Content, SearchMode
 from mmseek.api.client.failures import BadAnswer, failure_of
@@ -73,36 +74,16 @@ class AskedSources:
     below: int
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerText:
+class AnswerText(SomeWords):
     """Some words of an answer, as they come."""
 
-    text: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AskAnswer:
-    """A whole answer.
+class AskAnswer(WholeAnswer[CitedSource]):
+    """A whole answer; its fields are those of `WholeAnswer`."""
 
-    Args:
-        text: with citations such as `[1]`.
-        found: whether the corpus answers the question; if not, the text is `not in the corpus`.
-        sources: all that the model was given.
-        cited: those that the answer names, in the order in which it does.
-        invented: numbers that it names and that are no sources.
-        searched: the words that were searched for, after requery.
-        below: how many hits the threshold left out.
-        took_ms: milliseconds in the server.
-    """
-
-    text: str
-    found: bool
-    sources: tuple[CitedSource, ...]
-    cited: tuple[CitedSource, ...]
-    invented: tuple[int, ...]
-    searched: str
-    below: int
-    took_ms: float
+    __slots__ = ()
 
 
 AskEvent: TypeAlias = AskedSources | AnswerText | AskAnswer

@@ -73,6 +73,7 @@ class AsyncClient:
     delete_collection = awaited(managing.delete_collection)
     set_alias = awaited(managing.set_alias)
     remove_alias = awaited(managing.remove_alias)
+    compact = awaited(managing.compact)
     start_job = awaited(managing.start_job)
     job = awaited(managing.job)
     jobs = awaited(managing.jobs)

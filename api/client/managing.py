@@ -79,6 +79,12 @@ def remove_alias(at: Target, alias: str) -> Call[None]:
     return Call("DELETE", f"v1/aliases/{quote(alias, safe='')}", lambda _: None, headers=once())
 
 
+def compact(at: Target) -> Call[int]:
+    """Give the space of replaced and deleted documents back to the server's disk; how many vectors were dropped."""
+    path, waiting = f"{at.base}/compact", httpx.Timeout(3600.0, connect=10.0)  # all vectors are written once more
+    return Call("POST", path, lambda answer: int(answer.json()["dropped"]), headers=once(), timeout=waiting)
+
+
 def start_job(
     at: Target,
     items: Path | Iterable[Document | Mapping[str, Any]] | None = None,

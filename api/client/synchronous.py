@@ -73,6 +73,7 @@ class Client:
     delete_collection = waits(managing.delete_collection)
     set_alias = waits(managing.set_alias)
     remove_alias = waits(managing.remove_alias)
+    compact = waits(managing.compact)
     start_job = waits(managing.start_job)
     job = waits(managing.job)
     jobs = waits(managing.jobs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
 __all__ = ["LocalSource"]
+
+_AT_ONCE: Final = 10_000
 
 
 class LocalSource:
@@ -98,6 +101,15 @@ class LocalSource:
 
     def delete(self, ids: Sequence[str]) -> int:
         return self._retriever.delete(ids)
+
+    def clear(self, *, compact: bool = False) -> int:
+        collection = self._retriever.collection
+        removed = 0
+        while ids := [document.id for document in islice(collection.documents(), _AT_ONCE)]:
+            removed += collection.delete(ids)
+        if compact:
+            collection.compact()
+        return removed
 
     def picture(self, image: Image) -> bytes:
         return read_bytes(image)

@@ -26,6 +26,7 @@ from mmseek.protocols import Reranker
 __all__ = ["RemoteSource", "ServiceError", "ServiceUnavailable"]
 
 _PAGE: Final = 1000  # the most documents that a service gives at once, by default
+_DELETED: Final = 10_000  # in one request
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 32 * 1024**2
 _LONGEST_WAIT: Final = 30.0
@@ -191,11 +192,15 @@ class RemoteSource:
         return (*failed, *(self._add(batch) if batch else ()))
 
     def delete(self, ids: Sequence[str]) -> int:
-        if not ids:
-            return 0
-        return int(
-            _json(self._send(_Call("DELETE", f"{self._base}/documents", {"ids": list(ids)})), self._url)["deleted"]
-        )
+        return sum(self._delete({"ids": list(batch)}) for batch in _batches(ids))
+
+    def clear(self, *, compact: bool = False) -> int:
+        """See `SearchSource`."""
+        ids = [document.id for document in self.documents()]
+        removed = self.delete(ids)
+        if compact:
+            removed += self._delete({"ids": ids[:1] or ["-"], "compact": True})  # unknown ids are no error
+        return removed
 
     def picture(self, image: Image) -> bytes:
         if image.url is None:
@@ -207,6 +212,9 @@ class RemoteSource:
 
     def close(self) -> None:
         self._client.close()
+
+    def _delete(self, body: dict[str, Any]) -> int:
+        return int(_json(self._send(_Call("DELETE", f"{self._base}/documents", body)), self._url)["deleted"])
 
     def _search_call(self, query: Query, rerank: bool) -> _Call:
         here = bool(self._stages) and rerank
@@ -312,6 +320,10 @@ def _placed_at(url: str) -> tuple[str, str]:
     """The address of the service, and what addresses of the collection begin with below it."""
     found = re.fullmatch(r"(.*?)(/v1/collections/[^/]+)", url)
     return (found[1], found[2]) if found is not None else (url, "/v1")
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _DELETED] for start in range(0, len(ids), _DELETED))
 
 
 def _strange(url: str) -> ServiceError:

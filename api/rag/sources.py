@@ -70,6 +70,13 @@ class SearchSource(Protocol):
         """Remove documents by id; returns how many there were."""
         ...
 
+    def clear(self, *, compact: bool = False) -> int:
+        """Remove every document; returns how many there were.
+
+        With `compact`, what they took on the disk is given back as well: vectors, pictures and indexes begin anew.
+        """
+        ...
+
     def picture(self, image: Image) -> bytes:
         """The encoded bytes of a document's picture.
 

@@ -18,6 +18,7 @@ from mmseek.api.server.host_check import HostCheck
 from mmseek.api.server.idempotency import AnswerStore, Idempotency
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.middleware import RequestLog
+from mmseek.api.server.protocols.voyage_errors import VoyageErrors
 from mmseek.api.server.request_scope import RequestScopes
 from mmseek.api.server.routes import ROUTERS
 from mmseek.api.server.security.gate import KeyCheck
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.pipeline.encoders import AnyEncoder
+    from mmseek.protocols import Reranker
 
 
 def create_app(
     retriever: Retriever | None = None,
     *,
-    encoder: Encoder | None = None,
+    encoder: AnyEncoder | None = None,
+    encoders: Sequence[AnyEncoder] = (),
     reranker: Reranker | None = None,
     limits: ServerLimits | None = None,
     hosts: Collection[str] | None = None,
@@ -58,7 +61,8 @@ def create_app(
 
     Args:
         retriever: its collection open for writing, and used by nothing else meanwhile.
-        encoder: makes embeddings; without it, the retriever's does.
+        encoder: makes embeddings unless a request names another; without it, the retriever's does.
+        encoders: more of them, which embedding requests may name by their specs.
         reranker: answers rerank requests; without it, the retriever's does, if it has one.
         limits: what a request may ask for.
         hosts: the names under which requests are answered; None answers under any. See `host_check`.
@@ -83,6 +87,7 @@ def create_app(
         encoder,
         reranker,
         limits,
+        encoders=encoders,
         batching=batching,
         names=names,
         root=root,
@@ -112,7 +117,9 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Idempotency, store=answers)
     app.add_middleware(RequestScopes, seconds=limits.request_seconds)
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, seconds=limits.body_seconds)
+    app.add_middleware(
+        BodyLimit, max_bytes=limits.max_body_bytes, max_held=limits.max_held_bytes, seconds=limits.body_seconds
+    )
     if keys is not None:
         app.add_middleware(KeyCheck, keys=keys)
     if cors_origins:
@@ -121,10 +128,18 @@ def create_app(
         app.add_middleware(HostCheck, hosts=hosts)
     if tracer is not None:
         app.add_middleware(Traced, tracer=tracer)
+    app.add_middleware(VoyageErrors)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     for router in (*ROUTERS, *protocols.ROUTERS):
         app.include_router(router)
     routes.include_collections(app, own=retriever is not None, many=root is not None)
     describe(app)
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """FastAPI makes the schemas of routes when the first request is looked up; none is to wait for that."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})

@@ -1,4 +1,7 @@
-"""Stops reading a request's body once it is too long or stands still: no client fills the memory or keeps a place."""
+"""Stops reading a request's body once it is too long or stands still: no client fills the memory or keeps a place.
+
+Nor do many together: what has come of requests that are not answered yet is bounded too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 # Without it a server would read the rest of the body, to throw it away.
 _CLOSE: Final = {"Connection": "close"}
+_TOO_MUCH_HELD: Final = "the bodies of the requests being answered fill the room that there is: try again in 1 s"
 
 
 class BodyLimit:
@@ -24,13 +28,16 @@ class BodyLimit:
 
     Args:
         max_bytes: of a body.
+        max_held: of the bodies, so far, of all requests that are not answered yet; a request alone may have more.
         seconds: that its next piece may take.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_held: int, seconds: float) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._max_held = max_held
         self._seconds = seconds
+        self._held = 0  # used on the event loop only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -52,13 +59,20 @@ class BodyLimit:
                 return await receive()
             message = await self._next_piece(receive)
             if message["type"] == "http.request":
-                taken += len(message.get("body", b""))
+                size = len(message.get("body", b""))
+                taken += size
+                self._held += size
                 whole = not message.get("more_body")
                 if taken > most:
                     raise HTTPException(413, message_over, _CLOSE)  # which the framework lets through while it parses
+                if self._held > max(self._max_held, taken):
+                    raise HTTPException(429, _TOO_MUCH_HELD, {**_CLOSE, "Retry-After": "1"})
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            self._held -= taken
 
     async def _next_piece(self, receive: Receive) -> Message:
         try:

@@ -54,6 +54,7 @@ class ServeSettings(BaseSettings):
     allow_urls: bool = Field(False, description="true or false")
     url_hosts: tuple[str, ...] = Field((), description='a list of hosts such as ["example.org", ".example.net"]')
     max_body_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_body_bytes), ge=1, description="a size such as 128MiB")
+    max_held_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_held_bytes), ge=1, description="a size such as 1GiB")
     max_k: int = Field(_DEFAULTS.max_k, ge=1, description="a whole number of at least 1")
     max_documents: int = Field(_DEFAULTS.max_documents, ge=1, description="a whole number of at least 1")
     max_ids: int = Field(_DEFAULTS.max_ids, ge=1, description="a whole number of at least 1")
@@ -65,6 +66,7 @@ class ServeSettings(BaseSettings):
     header_seconds: int = Field(_DEFAULTS.header_seconds, ge=1, description="a whole number of seconds")
     body_seconds: int = Field(_DEFAULTS.body_seconds, ge=1, description="a whole number of seconds")
     drain_seconds: int = Field(_DEFAULTS.drain_seconds, ge=1, description="a whole number of seconds")
+    trim_seconds: int = Field(_DEFAULTS.trim_seconds, ge=0, description="a whole number of seconds, or 0")
     cache_bytes: ByteSize = Field(ByteSize(_DEFAULTS.cache_bytes), ge=0, description="a size such as 64MiB, or 0")
 
     max_job_bytes: ByteSize = Field(ByteSize(_DEFAULTS.max_job_bytes), ge=1, description="a size such as 4GiB")

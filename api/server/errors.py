@@ -192,6 +192,7 @@ _CODES: Final = {
     413: "body_too_large",
     415: "unsupported_media_type",
     422: "bad_request",
+    429: "busy",
 }
 _MESSAGES: Final = {
     404: "there is nothing at this address; /openapi.json lists what there is",
@@ -272,6 +273,11 @@ async def _on_invalid_request(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    return answer_of_http_error(error)
+
+
+def answer_of_http_error(error: HTTPException) -> JSONResponse:
+    """What the framework and the limits refuse, in the one shape."""
     status = error.status_code
     code = _CODES.get(status) or HTTPStatus(status).name.lower()
     return error_answer(status, code, _MESSAGES.get(status) or str(error.detail), error.headers)

@@ -22,7 +22,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from mmseek.api.server.errors import error_answer
+from mmseek.api.server.errors import answer_of_http_error, error_answer
 from mmseek.api.server.security.gate import needed_scope
 from mmseek.errors import StorageError
 
@@ -184,9 +184,8 @@ class Idempotency:
     async def _once(self, mine: tuple[str, str], body: IO[bytes], scope: Scope, receive: Receive, send: Send) -> None:
         try:
             digest = await _read(scope, receive, body)
-        except HTTPException as error:  # the body is too long
-            refused = error_answer(error.status_code, "body_too_large", str(error.detail), error.headers)
-            await refused(scope, receive, send)
+        except HTTPException as error:  # the body is too long, or stands still
+            await answer_of_http_error(error)(scope, receive, send)
             return
         if digest is None:
             return  # the client hung up

@@ -15,6 +15,7 @@ class ServerLimits:
 
     Args:
         max_body_bytes: of a request's body, pictures as base64 included.
+        max_held_bytes: of the bodies of all requests that are not answered yet; more are refused as busy.
         max_k: hits of a search.
         max_documents: documents of one request.
         max_ids: ids in `exclude`, `candidates` or a deletion.
@@ -27,6 +28,7 @@ class ServerLimits:
         header_seconds: a connection on which no request begins for so long, its headers whole, is closed.
         body_seconds: a request of whose body nothing comes for so long is refused.
         drain_seconds: how long a stopping server waits for the requests that it has begun.
+        trim_seconds: between two times that a server of its own process gives free memory back; 0 never does.
         max_job_bytes: of the inputs of all bulk jobs together.
         media: of each picture.
         fetcher: fetches pictures that are named by http(s) URLs; without one they are refused.
@@ -36,6 +38,7 @@ class ServerLimits:
     """
 
     max_body_bytes: int = 128 * 1024**2
+    max_held_bytes: int = 1024**3
     max_k: int = 1000
     max_documents: int = 1000
     max_ids: int = 100_000
@@ -48,6 +51,7 @@ class ServerLimits:
     header_seconds: int = 60
     body_seconds: int = 60
     drain_seconds: int = 30
+    trim_seconds: int = 30
     max_job_bytes: int = 4 * 1024**3
     media: MediaLimits = field(default_factory=MediaLimits)
     fetcher: Fetcher | None = None
@@ -55,6 +59,6 @@ class ServerLimits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            least = 0 if name == "cache_bytes" else 1
+            least = 0 if name in ("cache_bytes", "trim_seconds") else 1
             if isinstance(value, int) and value < least:
                 raise ConfigError(f"{name} must be at least {least}, not {value}")

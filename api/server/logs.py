@@ -11,7 +11,8 @@ def configure_logs() -> None:
     """Send the log to stderr; the rest of the process's output stays as it is."""
     shown: list[structlog.typing.Processor]
     if sys.stderr.isatty():
-        shown = [structlog.dev.ConsoleRenderer()]
+        # The default traceback shows the values of variables: what requests hold, and it takes seconds to draw.
+        shown = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         shown = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(

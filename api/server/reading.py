@@ -1,19 +1,20 @@
-"""From the bodies of requests to queries and documents. Nothing here opens a file or an address."""
+"""From the bodies of requests to queries and documents. Nothing here opens a file or an address: see `fetched`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
 
 from mmseek._types import Content, GroupBy, Query, SearchMode, Weighted
+from mmseek.api.server.fetched import Fetched, filled, refused, urls_of_items
 from mmseek.api.server.limits import ServerLimits
-from mmseek.api.server.schemas import SearchBody, WeightedBody
-from mmseek.errors import InputError, ItemError, MmseekError, UrlRefused
+from mmseek.api.server.schemas import AskBody, SearchBody, WeightedBody
+from mmseek.errors import FetchError, InputError, ItemError, MmseekError
 from mmseek.index.corpus import Located
-from mmseek.items import parse_item
+from mmseek.items import Item, parse_item
 from mmseek.jsonl import check_text
-from mmseek.media import MediaLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +43,35 @@ class Mixed:
 
 
 _PLAIN = Mixed()
+_NOTHING: Final[Fetched] = MappingProxyType({})
 
 
-def read_query(body: SearchBody, limits: ServerLimits, content: Content | None = None) -> Query:
+def urls_of_query(body: SearchBody | AskBody) -> Iterator[str]:
+    """The URLs of its pictures."""
+    return urls_of_items([_item(body), *map(_item, body.also if isinstance(body, SearchBody) else ())])
+
+
+def read_query(
+    body: SearchBody, limits: ServerLimits, content: Content | None = None, found: Fetched = _NOTHING
+) -> Query:
     """The query of a search.
 
     Args:
         body: as it was sent.
         limits: what it may ask for.
         content: what is asked, if it did not come in the body.
+        found: what the URLs of its pictures gave.
 
     Raises:
         InputError: it is empty, asks for too much, or names a picture that is not sent along.
     """
     if content is None:
-        content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits)
+        content = Content(()) if _says_nothing(body) else _read_content(body, "query", limits, found)
     check_ids(body.like, "like", limits)
     check_ids(body.unlike, "unlike", limits)
     also = tuple(
-        Weighted(_read_content(each, f"also[{number}]", limits), each.weight) for number, each in enumerate(body.also)
+        Weighted(_read_content(each, f"also[{number}]", limits, found), each.weight)
+        for number, each in enumerate(body.also)
     )
     return make_query(
         content,
@@ -80,14 +91,30 @@ def _says_nothing(body: SearchBody) -> bool:
     return (body.text, body.image, body.content) == (None, None, None) and bool(body.also or body.like or body.unlike)
 
 
-def _read_content(body: SearchBody | WeightedBody, name: str, limits: ServerLimits) -> Content:
+def _item(body: SearchBody | AskBody | WeightedBody) -> dict[str, Any]:
     given = {"text": body.text, "image": body.image, "content": body.content}
-    item = {key: value for key, value in given.items() if value is not None}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _read_content(body: SearchBody | WeightedBody, name: str, limits: ServerLimits, found: Fetched) -> Content:
     try:
-        refuse_urls(item)
-        return parse_item(item, base=None, limits=limits.media).content
+        return filled(read_item(_item(body), limits).content, found)
     except ItemError as error:
         raise InputError(f"{name}: {error.reason}") from error
+    except FetchError as error:
+        raise FetchError(f"{name}: {error}") from error
+
+
+def read_item(item: object, limits: ServerLimits) -> Item:
+    """An item that was sent. Its pictures are inside, or URLs that may be fetched; paths are refused.
+
+    Raises:
+        ItemError: it is none.
+        UrlRefused: it names a URL, and nothing is fetched here.
+    """
+    if limits.fetcher is None and any(urls_of_items([item])):
+        raise refused()
+    return parse_item(item, base=None, allow_urls=True, limits=limits.media)
 
 
 def make_query(
@@ -143,12 +170,14 @@ def check_ids(ids: Sequence[str], name: str, limits: ServerLimits) -> None:
         check_string(identifier, name)
 
 
-def read_documents(items: Sequence[object], media: MediaLimits) -> Iterator[Located | Failure]:
+def read_documents(
+    items: Sequence[object], limits: ServerLimits, found: Fetched = _NOTHING
+) -> Iterator[Located | Failure]:
     """The documents of a request. `line` is the position plus 1, by which later failures find their place."""
     for position, item in enumerate(items):
         try:
-            refuse_urls(item)
-            document = parse_item(item, base=None, limits=media).to_document()
+            document = read_item(item, limits).to_document()
+            document = replace(document, content=filled(document.content, found))
         except MmseekError as error:
             message = error.reason if isinstance(error, ItemError) else str(error)
             yield Failure(position, _id_of(item), own_code(error), message)
@@ -161,26 +190,6 @@ def read_documents(items: Sequence[object], media: MediaLimits) -> Iterator[Loca
 def own_code(error: MmseekError) -> str:
     """The code of what is wrong with an item: where its error only gives a place to another, that other's."""
     return error.kind if isinstance(error, ItemError) else error.code
-
-
-def refuse_urls(item: object) -> None:
-    """Refuse an item that asks the server to fetch a picture.
-
-    Raises:
-        UrlRefused: one of its pictures is an http(s) URL.
-    """
-    for picture in _pictures(item):
-        if isinstance(picture, str) and picture[:8].lower().startswith(("http://", "https://")):
-            raise UrlRefused("pictures are not fetched from URLs here: send the picture as a data: URI")
-
-
-def _pictures(item: object) -> Iterator[object]:
-    if isinstance(item, Mapping):
-        yield item.get("image")
-        parts = item.get("content")
-        for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, Mapping):
-                yield part.get("image")
 
 
 def _id_of(item: object) -> str | None:

@@ -23,6 +23,7 @@ from mmseek.api.server.host_check import LOCAL_HOSTS
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.logs import configure_logs
 from mmseek.api.server.tracing import tracer_to
+from mmseek.api.server.trimming import trimming
 from mmseek.config import settings
 from mmseek.errors import ConfigError
 from mmseek.media import MediaLimits
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from mmseek.api.server.hosting import CollectionRoot
     from mmseek.api.server.security import KeyRing
     from mmseek.pipeline import Retriever
-    from mmseek.protocols import Encoder, Reranker
+    from mmseek.pipeline.encoders import AnyEncoder
+    from mmseek.protocols import Reranker
 
 
 _log = structlog.get_logger("mmseek.api")
@@ -42,7 +44,8 @@ _LAST_PORT: Final = 65535
 def serve(
     retriever: Retriever | None = None,
     *,
-    encoder: Encoder | None = None,
+    encoder: AnyEncoder | None = None,
+    encoders: Sequence[AnyEncoder] = (),
     reranker: Reranker | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -64,7 +67,7 @@ def serve(
 
     Args:
         retriever: its collection open for writing. Closed on return, whatever happens.
-        encoder, reranker: see `create_app`.
+        encoder, encoders, reranker: see `create_app`.
         host: the address to listen on.
         port: 0 takes any free one.
         limits: what a request may ask for; without them the usual ones, and of pictures those of the environment.
@@ -91,6 +94,7 @@ def serve(
             app = create_app(
                 retriever,
                 encoder=encoder,
+                encoders=encoders,
                 reranker=reranker,
                 limits=limits,
                 hosts=_hosts(host, listener),
@@ -116,7 +120,7 @@ def serve(
             # What is loaded stays until the end: looking through it for garbage would hold every request up.
             gc.collect()
             gc.freeze()
-            with _stopping_quietly(server):
+            with _stopping_quietly(server), trimming(limits.trim_seconds):
                 server.run(sockets=[listener])
             hangs = any(queue.abandoned for queue in app.state.service.queues)
     finally:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmseek._types import GroupBy, SearchMode
 
 _PICTURE = "a data: URI like data:image/png;base64,..."
+_GROUPS = "parent: only the best document of each parent; caption: a picture and its caption as one hit"
 
 
 class Body(BaseModel):
@@ -67,7 +68,7 @@ class SearchBody(_ContentBody, RerankingBody):
     )
     like: list[str] = Field(default_factory=list, description="ids of documents to be near to")
     unlike: list[str] = Field(default_factory=list, description="ids of documents to be far from")
-    group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
+    group_by: GroupBy | None = Field(None, description=_GROUPS)
 
 
 class AskBody(_ContentBody, RerankingBody):
@@ -95,7 +96,7 @@ class RecommendBody(Body):
     exclude: list[str] = Field(default_factory=list, description="ids that are never ranked")
     candidates: list[str] | None = Field(None, description="if given, only these ids are ranked")
     filter: str | None = Field(None, description='a condition on metadata: year >= 2020 and tags contains "map"')
-    group_by: GroupBy | None = Field(None, description="parent: only the best document of each parent")
+    group_by: GroupBy | None = Field(None, description=_GROUPS)
 
 
 class DocumentsBody(Body):
@@ -116,6 +117,7 @@ class DeleteBody(Body):
     ids: list[str] | None = Field(None, min_length=1)
     filter: str | None = Field(None, description='a condition on metadata: year < 2000 and lang == "en"')
     dry_run: bool = Field(False, description="only count them")
+    compact: bool = Field(False, description="then give the space of all that was removed or replaced back to the disk")
 
 
 class Answer(BaseModel):
@@ -294,3 +296,4 @@ class ErrorAnswer(Answer):
     """The one shape of every error."""
 
     error: ErrorDetail
+    detail: str | None = Field(None, description="the message again, only where Voyage's client looks for it")

@@ -62,3 +62,12 @@ class DeletedCollectionAnswer(Answer):
     """The collection that is gone."""
 
     deleted: str
+
+
+class CompactedAnswer(Answer):
+    """How many vectors of replaced and deleted documents were dropped, and the bytes on disk before and after."""
+
+    dropped: int
+    bytes_before: int
+    bytes: int
+    took_ms: float

@@ -10,7 +10,7 @@ from mmseek.api.server.schemas import Answer, Body, ErrorDetail
 
 
 class JobFileBody(Body):
-    """A JSONL file of the server."""
+    """A file or a folder of the server: JSONL is read by lines, all else as `mmseek index` reads it."""
 
     path: str = Field(min_length=1, max_length=4096, description="below the folder of --import-root")
 
@@ -20,7 +20,7 @@ class JobAnswer(Answer):
 
     id: str
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
-    progress: float = Field(description="of the bytes of the input, from 0 to 1")
+    progress: float = Field(description="of the bytes of the input, from 0 to 1; of a folder 0 until it is done")
     bytes: int
     lines: int = Field(description="that are done")
     indexed: int
@@ -39,7 +39,8 @@ class JobsAnswer(Answer):
 
 
 class LineFailureAnswer(Answer):
-    """A line that was not stored, counted from 1, and why. Of files without lines, the file of that number."""
+    """A line that was not stored, counted from 1, and why. Of files without lines, the file of that number; of a
+    folder or document, only the number of the failure."""
 
     line: int
     id: str | None

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from fastapi import Depends, Request
 
 from mmseek._types import Encoded, EncodeRequest
 from mmseek.api.server.batching import (
-    BatchedEncoder,
     Batcher,
     BatcherOptions,
     PairQueue,
@@ -29,17 +28,29 @@ from mmseek.api.server.jobs import Jobs
 from mmseek.api.server.lanes import Lane
 from mmseek.api.server.metrics import Metrics
 from mmseek.pipeline import Retriever
-from mmseek.protocols import Encoder
 
 if TYPE_CHECKING:
     from mmseek.api.server.limits import ServerLimits
+    from mmseek.pipeline.encoders import AnyEncoder
     from mmseek.pipeline.reranking import Stage
-    from mmseek.protocols import Collection, MultiVectorEncoder, Reranker
+    from mmseek.protocols import Collection, Reranker
 
 _READERS: Final = 4
 # Searches wait for the encoder's queue in threads; more threads than this would add nothing.
 _SEARCHERS: Final = 64
 _MANAGED: Final = 16
+
+
+class Served(NamedTuple):
+    """An encoder and the queue before it, in which all that needs it waits."""
+
+    encoder: AnyEncoder
+    queue: Batcher[EncodeRequest, Encoded]
+
+    @property
+    def spec(self) -> str:
+        """What it is called if it has no other name."""
+        return self.encoder.identity.spec
 
 
 @dataclass(slots=True)
@@ -49,11 +60,11 @@ class Service:
     Args:
         limits: what a request may ask for.
         metrics: what Prometheus is told.
-        encoder: the model of embeddings, and of the collection if there is one.
+        encoders: all that run here, each of its own vectors; the first is that of the collection, if there is one.
         reranker: the model of reranking.
-        encoder_queue, reranker_queue: where everything that needs these models waits.
-        other_queues: those of further rerankers and encoders of the collections.
-        names: further names of the encoder.
+        reranker_queue: where everything that needs it waits.
+        other_queues: those of further rerankers.
+        names: further names of the first encoder.
         collection: open for writing, its models those of the queues; None serves models alone.
         encoding: the lane of searches, which wait in threads.
         writing: the lane of what changes the collection, one at a time.
@@ -68,9 +79,8 @@ class Service:
 
     limits: ServerLimits
     metrics: Metrics
-    encoder: Encoder | None
+    encoders: Sequence[Served]
     reranker: Reranker | None
-    encoder_queue: Batcher[EncodeRequest, Encoded] | None
     reranker_queue: PairQueue | None
     other_queues: Sequence[Batcher[Any, Any]]
     names: Sequence[str]
@@ -97,9 +107,15 @@ class Service:
         return self.opened
 
     @property
+    def encoder_queue(self) -> Batcher[EncodeRequest, Encoded] | None:
+        """That of the first encoder, if there is one."""
+        return self.encoders[0].queue if self.encoders else None
+
+    @property
     def queues(self) -> Sequence[Batcher[Any, Any]]:
         """Those that there are."""
-        return [each for each in (self.encoder_queue, self.reranker_queue, *self.other_queues) if each is not None]
+        rankers = [each for each in (self.reranker_queue, *self.other_queues) if each is not None]
+        return [*(served.queue for served in self.encoders), *rankers]
 
     def close(self) -> None:
         """End the queues and the threads; a second call does nothing."""
@@ -133,21 +149,23 @@ class Service:
 
 def make_service(
     retriever: Retriever | None,
-    encoder: Encoder | None,
+    encoder: AnyEncoder | None,
     reranker: Reranker | None,
     limits: ServerLimits,
     *,
+    encoders: Sequence[AnyEncoder] = (),
     batching: BatcherOptions | None = None,
     names: Sequence[str] = (),
     root: CollectionRoot | None = None,
     data: Path | None = None,
     import_root: Path | None = None,
 ) -> Service:
-    """Put queues before the models, also those of the retriever, which is copied for that."""
+    """Put queues before the models, also those of the retriever, which is copied for that.
+
+    See `create_app`.
+    """
     metrics = Metrics()
-    asking: Encoder | MultiVectorEncoder | None = encoder
     if retriever is not None:
-        asking = encoder or retriever.encoder
         reranker = reranker or retriever.reranker
     batching = batching or BatcherOptions(
         batch_cost=limits.batch_cost, max_waiting=limits.max_waiting, stuck_seconds=limits.stuck_seconds
@@ -155,51 +173,41 @@ def make_service(
     stages: Sequence[Stage] = () if root is None else root.stages
     stages = retriever.stages if retriever is not None and not stages else stages
     reranker = reranker or (stages[-1].reranker if stages else None)
-    own = [] if asking is None else [asking]
-    given: list[Encoder | MultiVectorEncoder] = [*own, *(() if root is None else root.encoders)]
-    asking = given[0] if given else None
-    encoders = {
-        each.identity.fingerprint: (each, batcher_of_encoder(each, batching, metrics, limits.cache_bytes))
-        for each in reversed(given)
-    }
-    served = [
-        BatchedEncoder(each, encoders[each.identity.fingerprint][1]) for each in given if isinstance(each, Encoder)
-    ]
+    own = [each for each in (encoder, None if retriever is None else retriever.encoder) if each is not None]
+    hosting = [*own, *(() if root is None else root.encoders)]
+    served: dict[str, Served] = {}  # by what their vectors are: of two that give the same ones, one works
+    for each in (*hosting, *encoders):
+        if each.identity.fingerprint not in served:
+            queue = batcher_of_encoder(each, batching, metrics, limits.cache_bytes)
+            served[each.identity.fingerprint] = Served(each, queue)
     rankers = {id(each): each for each in (*(stage.reranker for stage in stages), reranker) if each is not None}
     pairs = {key: batcher_of_reranker(each, batching, metrics) for key, each in rankers.items()}
     asked = pairs.get(id(reranker))
-    first = None if asking is None else encoders[asking.identity.fingerprint][1]
     shared = _stages(stages, pairs)
     service = Service(
         limits=limits,
         metrics=metrics,
-        encoder=asking if isinstance(asking, Encoder) else None,  # one of many vectors only searches
+        encoders=list(served.values()),
         reranker=reranker,
-        encoder_queue=first,
         reranker_queue=asked,
-        other_queues=[
-            *(queue for queue in pairs.values() if queue is not asked),
-            *(queue for _, queue in encoders.values() if queue is not first),
-        ],
+        other_queues=[queue for queue in pairs.values() if queue is not asked],
         names=tuple(names),
-        opened=None if retriever is None else _queued(retriever, first, shared),
+        opened=None if retriever is None else _queued(retriever, served, shared),
         encoding=Lane("mmseek-searching", threads=min(limits.max_waiting, _SEARCHERS), max_waiting=limits.max_waiting),
         writing=Lane("mmseek-writing", threads=1, max_waiting=limits.max_waiting),
         reading=Lane("mmseek-reading", threads=_READERS, max_waiting=limits.max_waiting * _READERS),
         managing=Lane("mmseek-managing", threads=1, max_waiting=_MANAGED),
-        hosted=None if root is None else _hosted(root, served, shared),
+        hosted=None if root is None else _hosted(root, [_queued_encoder(each, served) for each in hosting], shared),
     )
     folder = root.folder.expanduser() / OWN_FOLDER if data is None and root is not None else data
     if folder is not None and (retriever is not None or root is not None):
         service.data = ServerData(folder)
-        service.jobs = Jobs(
-            service.data.folder, service.use, media=limits.media, most_bytes=limits.max_job_bytes, root=import_root
-        )
+        service.jobs = Jobs(service.data.folder, service.use, limits, root=import_root)
     return service
 
 
-def _hosted(root: CollectionRoot, encoders: Sequence[BatchedEncoder], stages: Sequence[Stage]) -> Hosted:
-    def retriever_of(encoder: Encoder, collection: Collection) -> Retriever:
+def _hosted(root: CollectionRoot, encoders: Sequence[AnyEncoder], stages: Sequence[Stage]) -> Hosted:
+    def retriever_of(encoder: AnyEncoder, collection: Collection) -> Retriever:
         made = Retriever(encoder, collection)
         made.stages = tuple(stages)
         return made
@@ -207,14 +215,15 @@ def _hosted(root: CollectionRoot, encoders: Sequence[BatchedEncoder], stages: Se
     return Hosted(root.folder, encoders, retriever_of, root.max_open)
 
 
-def _queued(
-    retriever: Retriever, encoders: Batcher[EncodeRequest, Encoded] | None, stages: Sequence[Stage]
-) -> Retriever:
+def _queued(retriever: Retriever, served: Mapping[str, Served], stages: Sequence[Stage]) -> Retriever:
     shared = copy.copy(retriever)
-    if encoders is not None:
-        shared.encoder = batched_encoder(retriever.encoder, encoders)
+    shared.encoder = _queued_encoder(retriever.encoder, served)
     shared.stages = tuple(stages)
     return shared
+
+
+def _queued_encoder(encoder: AnyEncoder, served: Mapping[str, Served]) -> AnyEncoder:
+    return batched_encoder(encoder, served[encoder.identity.fingerprint].queue)
 
 
 def _stages(stages: Sequence[Stage], pairs: Mapping[int, PairQueue]) -> tuple[Stage, ...]:

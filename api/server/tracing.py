@@ -30,29 +30,48 @@ _FLUSH_MILLISECONDS: Final = 5000
 _log = structlog.get_logger("mmseek.api")
 
 
+class _Clock:
+    """The time in nanoseconds since 1970 by the monotonic clock, set once: the spans of a request keep their order."""
+
+    def __init__(self) -> None:
+        self._zero = time.time_ns() - time.monotonic_ns()
+
+    def now(self) -> int:
+        return self._zero + time.monotonic_ns()
+
+    def at(self, seconds: float) -> int:
+        """Of a moment on the monotonic clock."""
+        return self._zero + int(seconds * 1e9)
+
+
 class RequestTrace:
     """Tells a tracer of the steps of one request; see `StageObserver`.
 
     Args:
         tracer: of OpenTelemetry.
         context: in which the request's span is the current one.
+        clock: of this request.
     """
 
-    def __init__(self, tracer: Any, context: Any) -> None:
+    def __init__(self, tracer: Any, context: Any, clock: _Clock) -> None:
         self._tracer = tracer
         self._context = context
+        self._clock = clock
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        with self._tracer.start_as_current_span(name, context=self._context):
-            yield
+        from opentelemetry import trace
+
+        span = self._tracer.start_span(name, context=self._context, start_time=self._clock.now())
+        try:
+            with trace.use_span(span):
+                yield
+        finally:
+            span.end(self._clock.now())
 
     def record(self, name: str, began: float, ended: float, **about: str | float) -> None:
-        zero = time.time() - time.monotonic()
-        span = self._tracer.start_span(
-            name, context=self._context, start_time=_nanoseconds(zero + began), attributes=about
-        )
-        span.end(_nanoseconds(zero + ended))
+        at = self._clock.at
+        self._tracer.start_span(name, context=self._context, start_time=at(began), attributes=about).end(at(ended))
 
 
 class Traced:
@@ -72,7 +91,10 @@ class Traced:
 
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         above = TraceContextTextMapPropagator().extract(headers)
-        span = self._tracer.start_span(scope["method"], context=above, kind=trace.SpanKind.SERVER)
+        clock = _Clock()
+        span = self._tracer.start_span(
+            scope["method"], context=above, kind=trace.SpanKind.SERVER, start_time=clock.now()
+        )
         status = 0
 
         async def send_noting(message: Message) -> None:
@@ -83,7 +105,7 @@ class Traced:
 
         state = scope.setdefault("state", {})
         state["trace_id"] = trace.format_trace_id(span.get_span_context().trace_id)
-        observe_stages(RequestTrace(self._tracer, trace.set_span_in_context(span, above)))
+        observe_stages(RequestTrace(self._tracer, trace.set_span_in_context(span, above), clock))
         try:
             await self.app(scope, receive, send_noting)
         finally:
@@ -95,7 +117,7 @@ class Traced:
             span.set_attribute("mmseek.request_id", state.get("request_id", ""))
             if not status or status >= _SERVER_ERROR:
                 span.set_status(trace.StatusCode.ERROR)
-            span.end()
+            span.end(clock.now())
 
 
 @contextmanager
@@ -158,7 +180,3 @@ def _log_complaints() -> None:
     if not any(isinstance(handler, _Complaints) for handler in logger.handlers):
         logger.addHandler(_Complaints(logging.WARNING))
         logger.propagate = False
-
-
-def _nanoseconds(seconds: float) -> int:
-    return int(seconds * 1e9)

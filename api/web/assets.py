@@ -45,6 +45,14 @@ class Asset:
     etag: str
 
 
+PAGE: Final = "index.html"
+# The same page for a server of several collections, among them one without a name or not: it must know before it asks.
+PAGE_OF_SEVERAL: Final = "several.html"
+PAGE_BESIDE_OWN: Final = "beside-own.html"
+_ROOT: Final = b'<html lang="en"'
+_MARKS: Final = {PAGE_OF_SEVERAL: b"named", PAGE_BESIDE_OWN: b"own"}
+
+
 @cache
 def assets() -> Mapping[str, Asset]:
     """All files by their name. Whatever is not among them does not exist: no path is ever built from a request."""
@@ -53,6 +61,12 @@ def assets() -> Mapping[str, Asset]:
     for file in folder.iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind is not None:
-            data = file.read_bytes()
-            found[file.name] = Asset(data, kind, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+            found[file.name] = _asset(file.read_bytes(), kind)
+    page = found[PAGE].data
+    for name, mark in _MARKS.items():
+        found[name] = _asset(page.replace(_ROOT, _ROOT + b' data-collections="' + mark + b'"', 1), _TYPES["html"])
     return MappingProxyType(found)
+
+
+def _asset(data: bytes, kind: str) -> Asset:
+    return Asset(data, kind, f'"{hashlib.sha256(data).hexdigest()[:32]}"')

@@ -9,12 +9,13 @@ where texts of equal length share a call.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from mmseek.embed.runs import Run, runs_of
 
 __all__ = ["PackedBert"]
 
@@ -32,14 +33,6 @@ class _Layer(NamedTuple):
     up: Pair
     down: Pair
     norm: Pair
-
-
-class _Run(NamedTuple):
-    """`texts` texts of `length` tokens each, beginning at token `start`."""
-
-    start: int
-    texts: int
-    length: int
 
 
 class PackedBert:
@@ -69,17 +62,17 @@ class PackedBert:
         positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         x = F.embedding(numbers, self._words) + F.embedding(positions, self._positions)
         x = self._normed(x, self._norm)
-        runs = _runs(lengths)
+        runs = runs_of(lengths)
         for layer in self._layers:
-            x = self._normed(
-                F.linear(self._attend(F.linear(x, *layer.qkv), runs), *layer.attention_out) + x, layer.attention_norm
-            )
-            x = self._normed(F.linear(F.gelu(F.linear(x, *layer.up)), *layer.down) + x, layer.norm)
+            attended = F.linear(self._attend(F.linear(x, *layer.qkv), runs), *layer.attention_out)
+            x = self._normed(attended.add_(x), layer.attention_norm)
+            inner = torch.ops.aten.gelu_(F.linear(x, *layer.up))  # in place, which `F.gelu` cannot
+            x = self._normed(F.linear(inner, *layer.down).add_(x), layer.norm)
         return torch.cat(
-            [x[run.start :][: run.texts * run.length].view(run.texts, run.length, -1).mean(1) for run in runs]
+            [x[run.start :][: run.items * run.length].view(run.items, run.length, -1).mean(1) for run in runs]
         )
 
-    def _attend(self, qkv: Tensor, runs: Sequence[_Run]) -> Tensor:
+    def _attend(self, qkv: Tensor, runs: Sequence[Run]) -> Tensor:
         """Attention within each text: `(tokens, 3 * width) -> (tokens, width)`."""
         width = qkv.shape[1] // 3
         out = qkv.new_empty(qkv.shape[0], width)
@@ -93,15 +86,6 @@ class PackedBert:
     @staticmethod
     def _normed(x: Tensor, norm: Pair) -> Tensor:
         return F.layer_norm(x, (x.shape[1],), *norm, _EPSILON)
-
-
-def _runs(lengths: Sequence[int]) -> list[_Run]:
-    runs, start = [], 0
-    for length, equal in groupby(lengths):
-        count = len(list(equal))
-        runs.append(_Run(start, count, length))
-        start += count * length
-    return runs
 
 
 def _pair(weights: Mapping[str, Tensor], name: str) -> Pair:

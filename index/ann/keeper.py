@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from mmseek.index.ann.plan import AUTO, EXACT, check_kind, kinds_to_try
 from mmseek.index.ann.sources import MappedSource
 from mmseek.index.connections import Connections
 from mmseek.index.durable import make_folder, storage_errors
-from mmseek.index.ledger import Snapshot, State, reading
+from mmseek.index.ledger import Snapshot, State
 from mmseek.index.segments import Segments
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _FOLD_ROWS = 10_000  # new rows, and
 _FOLD_SHARE = 0.1  # their share of the build, from which on they are folded in
 _MOST_DEAD = 0.25  # share of dead rows from which on the index is built anew
 _MOST_GROWN = 2.0  # growth since training from which on it is trained anew
+_MOST_MAPPED = 256 * 2**20  # bytes of full vectors that may come to count as this process's memory
 _PIECE = 8192
 _PATIENCE = 10.0  # seconds
 
@@ -115,10 +116,9 @@ class AnnKeeper:
         if build.state.epoch != state.epoch:  # a compaction has moved them
             places = current_places(snapshot, places.rows)
             used = ends_of(places)
-        # With full bytes speed is what counts, with codes it is memory.
-        source = MappedSource(
-            self._segments, self._dim, places, used, sparing=build.plan.kind not in {"hnsw", "ivf-sq8"}
-        )
+        # With full bytes speed is what counts, with codes it is memory, and so it is where a search is long anyway.
+        sparing = build.plan.kind not in {"hnsw", "ivf-sq8"} or 4 * self._dim * build.rows > _MOST_MAPPED
+        source = MappedSource(self._segments, self._dim, places, used, sparing=sparing)
         check_spots(build.spots, places, source)
         return places, source
 
@@ -243,7 +243,7 @@ class AnnKeeper:
             if build is None:
                 return
             rows = np.array(self.folder.places(build).rows)
-            with self._snapshot() as snapshot:
+            with self._connections.snapshot() as snapshot:
                 state, places = snapshot.state(), current_places(snapshot, rows)
                 caught_up = State(state.epoch, build.state.generation, build.state.next_row)
             self.folder.put(replace(build, state=caught_up, segments=ends_of(places)), places)
@@ -258,19 +258,19 @@ class AnnKeeper:
         return self._state().next_row - build.state.next_row > max(_FOLD_ROWS, _FOLD_SHARE * build.rows)
 
     def _state(self) -> State:
-        with self._snapshot() as snapshot:
+        with self._connections.snapshot() as snapshot:
             return snapshot.state()
 
     def _news(self, build: Build) -> tuple[int, int]:
         """How many living rows are not in a build, and how many are living at all."""
-        with self._snapshot() as snapshot:
+        with self._connections.snapshot() as snapshot:
             return snapshot.count_vectors(build.state.next_row - 1), snapshot.count_vectors()
 
     def _sound_build(self) -> Build | None:
         """The build in use, if it is whole and of this collection."""
         try:
             build = self.folder.build()
-            with self._snapshot() as snapshot:
+            with self._connections.snapshot() as snapshot:
                 state = snapshot.state()
                 if build is None or not self._belongs(build, state):
                     return None
@@ -282,7 +282,7 @@ class AnnKeeper:
     def _build(self, settings: Settings, tell: Told) -> Build | None:
         from mmseek.index.ann.tuning import tune
 
-        with self._snapshot() as snapshot:
+        with self._connections.snapshot() as snapshot:
             living = snapshot.count_vectors()
         if not living or kinds_to_try(settings.kind, settings.memory, self._dim, living) == [EXACT]:
             self._forget_build()
@@ -306,14 +306,15 @@ class AnnKeeper:
         )
         return self._put(build, tuned.proposer, places)
 
-    def _grow(self, settings: Settings, build: Build, tell: Told) -> Build:
+    def _grow(self, settings: Settings, build: Build, tell: Told) -> Build | None:
         """A stored index with the new rows added, as it is searched now or with more care."""
         from mmseek.index.ann import proposer
         from mmseek.index.ann.tuning import Tuned, cheapest, measure
+        from mmseek.index.ann.whole_bytes import are_of_one_length
 
         made = proposer.load(build.plan, self._dim, self.folder.path / build.index_file, mapped=False)
         old = np.array(self.folder.places(build).rows)
-        with self._snapshot() as snapshot:
+        with self._connections.snapshot() as snapshot:
             state = snapshot.state()
             places = current_places(snapshot, old, build.state.next_row - 1)
             source = MappedSource(self._segments, self._dim, places)
@@ -322,6 +323,8 @@ class AnnKeeper:
             self._check()
             made.add(source.take(np.arange(low, min(low + _PIECE, len(places.rows)))))
         trial, measured_on = self._trial(places, source)
+        if build.plan.scale and not are_of_one_length(trial.shortest, trial.longest):
+            return self._build(settings, tell)  # what came is not to be compared by distance
         measured = measure(trial, made, build.plan)
         tuned = Tuned(build.plan, made, *(measured or (None, 0.0)))
         if measured is not None and measured[0] < settings.recall:
@@ -350,7 +353,7 @@ class AnnKeeper:
 
     def _living(self) -> tuple[State, Places, MappedSource]:
         """All living vectors. Their files are opened while the snapshot holds; after that they may be unlinked."""
-        with self._snapshot() as snapshot:
+        with self._connections.snapshot() as snapshot:
             state = snapshot.state()
             places = current_places(snapshot, np.empty(0, dtype=np.int64), 0)
             return state, places, MappedSource(self._segments, self._dim, places)
@@ -376,8 +379,3 @@ class AnnKeeper:
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[Snapshot]:
-        with self._connections.lend() as connection, reading(connection) as snapshot:
-            yield snapshot

@@ -7,11 +7,12 @@ is the same in the base, in the delta and without any of this, and both layers' 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from mmseek.errors import InputError
+from mmseek.index.ann.masks import Mask, MaskCache
 from mmseek.index.ann.plan import Plan
 from mmseek.index.ann.proposer import Proposer
 from mmseek.index.ann.sources import VectorSource
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
     from mmseek.protocols import RowArray
 
+    _Best: TypeAlias = tuple[RowArray, FloatArray]  # rows (n,) and their scores (n,), best first
+
 _FEW = 1024  # rows that are always all scored
 _MARGIN = 16
 _MOST_PROPOSED = 16_384  # FAISS's heaps are slow for more
+_NOTHING = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class LayeredIndex:
         self._delta = FaissExactIndex(dim)
         self._alive: NDArray[np.bool_] = np.ones(0 if base is None else len(base.rows), dtype=bool)
         self._living = len(self._alive)
+        self._masks = MaskCache()
 
     @property
     def dim(self) -> int:
@@ -88,58 +93,33 @@ class LayeredIndex:
         positions = self._positions(np.asarray(rows, dtype=np.int64))
         self._alive[positions] = False
         self._living -= len(positions)
+        if len(positions):
+            self._masks.clear()
         self._delta.remove(rows)
 
     def search(
         self, queries: FloatArray, k: int, *, allowed: RowArray | None = None, excluded: RowArray | None = None
     ) -> tuple[RowArray, FloatArray]:
         base = self._base
-        if base is not None and self._is_plain(queries, k) and allowed is None and excluded is None:
-            found = self._plain(base, queries, k)
-            if found is not None:
-                return found
-        if base is None or not self._living or k < 1 or len(self._delta) or queries.shape[1:] != (self._dim,):
+        if base is None or not self._living or k < 1 or queries.shape[1:] != (self._dim,):
             # The delta says what is wrong with a query, too.
-            rows, scores = self._delta.search(queries, k, allowed=allowed, excluded=excluded)
-        else:
-            rows = np.full((len(queries), k), -1, dtype=np.int64)
-            scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        if base is None or not self._living:
-            return rows, scores
+            return self._delta.search(queries, k, allowed=allowed, excluded=excluded)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        mask = self._mask(allowed, excluded)
-        living = self._living if mask is None else int(mask.sum())
+        best = self._best_of_base(base, queries, k, self._mask(allowed, excluded))
+        if len(self._delta):
+            newer = self._delta.search(queries, k, allowed=allowed, excluded=excluded)
+            best = [_merged(old, (rows, scores), k) for old, rows, scores in zip(best, *newer, strict=True)]
+        return _filled(best, k)
+
+    def _best_of_base(self, base: Base, queries: FloatArray, k: int, mask: Mask | None) -> list[_Best]:
+        """For each query its k best living rows of the base, as many as there are."""
+        living = self._living if mask is None else mask.count
         if not living:
-            return rows, scores
-        for number, positions in enumerate(self._propose(base, queries, k, mask, living)):
-            found = self._score(base, positions, queries[number], k)
-            new = rows[number] >= 0
-            every = np.concatenate([found[0], rows[number][new]])
-            best, best_scores = best_of(every, np.concatenate([found[1], scores[number][new]]), k)
-            rows[number, : len(best)], scores[number, : len(best)] = best, best_scores
-        return rows, scores
+            return [_NOTHING] * len(queries)
+        pools = self._propose(base, queries, k, mask, living)
+        return [self._score(base, pool, query, k) for pool, query in zip(pools, queries, strict=True)]
 
-    def _is_plain(self, queries: FloatArray, k: int) -> bool:
-        """Whether it is one query to a base that is all there is, as most are."""
-        shape = len(queries) == 1 and queries.shape[1:] == (self._dim,)
-        return shape and 0 < k < self._living and self._living == len(self._alive) and not len(self._delta)
-
-    def _plain(self, base: Base, queries: FloatArray, k: int) -> tuple[RowArray, FloatArray] | None:
-        """What `search` gives for such a query, with no step that it does not need; None where it needs more."""
-        count = max(k * base.plan.rescore, k + _MARGIN)
-        if self._living <= self._few or count > _MOST_PROPOSED or 2 * count > self._living:
-            return None
-        query = np.ascontiguousarray(queries, dtype=np.float32)
-        positions = base.proposer.propose(query, count, base.plan, None)[0]
-        if positions[-1] < 0:
-            return None
-        scores = exact_scores(base.source.take(positions), query[0])
-        rows, best = best_of(base.rows[positions], scores, k)
-        return rows[None], best[None]
-
-    def _propose(
-        self, base: Base, queries: FloatArray, k: int, mask: NDArray[np.bool_] | None, living: int
-    ) -> list[RowArray]:
+    def _propose(self, base: Base, queries: FloatArray, k: int, mask: Mask | None, living: int) -> list[RowArray]:
         """For each query, positions that hold about its k best living rows of the base."""
         count = max(k * base.plan.rescore, k + _MARGIN)
         few = self._few
@@ -148,15 +128,16 @@ class LayeredIndex:
         if living <= few or count > _MOST_PROPOSED or 2 * count > living:
             return [self._all(base, query, k, mask) for query in queries]
         proposed = base.proposer.propose(queries, count, base.plan, mask)
-        pools = [positions[positions >= 0] for positions in proposed]
+        # What FAISS does not find it fills up at the end.
+        pools = [positions if positions[-1] >= 0 else positions[positions >= 0] for positions in proposed]
         return [
             pool if len(pool) >= k else self._all(base, query, k, mask)
             for pool, query in zip(pools, queries, strict=True)
         ]
 
-    def _all(self, base: Base, query: FloatArray, k: int, mask: NDArray[np.bool_] | None) -> RowArray:
+    def _all(self, base: Base, query: FloatArray, k: int, mask: Mask | None) -> RowArray:
         """Like `_propose` for one query, exactly: by scoring all that may be found."""
-        pool = np.arange(len(base.rows)) if mask is None else np.flatnonzero(mask)
+        pool = np.arange(len(base.rows)) if mask is None else np.flatnonzero(mask.flags)
         scores = np.empty(len(pool), dtype=np.float32)
         for low in range(0, len(pool), CHUNK):
             scores[low : low + CHUNK] = base.source.take(pool[low : low + CHUNK]) @ query
@@ -167,23 +148,33 @@ class LayeredIndex:
         kept: RowArray = pool[scores >= bar]
         return kept
 
-    def _score(self, base: Base, positions: RowArray, query: FloatArray, k: int) -> tuple[RowArray, FloatArray]:
-        scores = np.empty(len(positions), dtype=np.float32)
-        for low in range(0, len(positions), CHUNK):
-            part = positions[low : low + CHUNK]
-            scores[low : low + CHUNK] = exact_scores(base.source.take(part), query)
+    def _score(self, base: Base, positions: RowArray, query: FloatArray, k: int) -> _Best:
+        if len(positions) <= CHUNK:
+            scores = exact_scores(base.source.take(positions), query)
+        else:
+            scores = np.empty(len(positions), dtype=np.float32)
+            for low in range(0, len(positions), CHUNK):
+                part = positions[low : low + CHUNK]
+                scores[low : low + CHUNK] = exact_scores(base.source.take(part), query)
         return best_of(base.rows[positions], scores, k)
 
-    def _mask(self, allowed: RowArray | None, excluded: RowArray | None) -> NDArray[np.bool_] | None:
+    def _mask(self, allowed: RowArray | None, excluded: RowArray | None) -> Mask | None:
         """Positions of the base that may be found, or None for all."""
-        if allowed is None and excluded is None and self._living == len(self._alive):
+        if excluded is not None and len(excluded):
+            flags = self._flags(allowed)
+            flags[self._positions(np.asarray(excluded, dtype=np.int64))] = False
+            return Mask.of(flags)
+        if allowed is None and self._living == len(self._alive):
             return None
-        mask = self._alive.copy() if allowed is None else np.zeros_like(self._alive)
-        if allowed is not None:
-            mask[self._positions(np.asarray(allowed, dtype=np.int64))] = True
-        if excluded is not None:
-            mask[self._positions(np.asarray(excluded, dtype=np.int64))] = False
-        return mask
+        return self._masks.get(allowed, lambda: Mask.of(self._flags(allowed)))
+
+    def _flags(self, allowed: RowArray | None) -> NDArray[np.bool_]:
+        """The living among the allowed."""
+        if allowed is None:
+            return self._alive.copy()
+        flags = np.zeros_like(self._alive)
+        flags[self._positions(np.asarray(allowed, dtype=np.int64))] = True
+        return flags
 
     def _positions(self, rows: RowArray) -> RowArray:
         """Where these rows stand in the base; those that are not alive in it are left out."""
@@ -200,3 +191,21 @@ class LayeredIndex:
             place = place[known[place] == rows]
         found: RowArray = place[self._alive[place]]
         return found
+
+
+def _merged(one: _Best, other: _Best, k: int) -> _Best:
+    """The k best of two, the second of which may be filled up with -1."""
+    there = other[0] >= 0
+    rows, scores = np.concatenate([one[0], other[0][there]]), np.concatenate([one[1], other[1][there]])
+    return best_of(rows, scores, k)
+
+
+def _filled(best: list[_Best], k: int) -> tuple[RowArray, FloatArray]:
+    """Rows and scores of all queries, (n, k) each, filled up with -1 and -inf."""
+    if len(best) == 1 and len(best[0][0]) == k:
+        return best[0][0][None], best[0][1][None]
+    rows = np.full((len(best), k), -1, dtype=np.int64)
+    scores = np.full((len(best), k), -np.inf, dtype=np.float32)
+    for number, (found, values) in enumerate(best):
+        rows[number, : len(found)], scores[number, : len(found)] = found, values
+    return rows, scores

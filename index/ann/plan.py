@@ -52,6 +52,7 @@ class Plan:
         lists: lists of an inverted file, 0 where there is none.
         effort: efSearch of HNSW, nprobe of an inverted file; 0 where every row is looked at.
         rescore: proposals for each hit.
+        scale: what a component is multiplied by to be compared as a byte; 0 where rows are not (`whole_bytes`).
     """
 
     kind: str
@@ -59,20 +60,29 @@ class Plan:
     lists: int
     effort: int
     rescore: int
+    scale: float = 0.0
+
+    @property
+    def links(self) -> int:
+        """Neighbours that a node of a graph has."""
+        return _LINKS
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Plan:
-        numbers = (int(body[name]) for name in ("lists", "effort", "rescore"))
-        plan = cls(str(body["kind"]), str(body["factory"]), *numbers)
-        if plan.kind not in APPROXIMATE or plan.rescore < 1:
+        lists, effort, rescore = (int(body[name]) for name in ("lists", "effort", "rescore"))
+        scale = float(body.get("scale", 0.0))  # builds of earlier versions have none
+        plan = cls(str(body["kind"]), str(body["factory"]), lists, effort, rescore, scale)
+        if plan.kind not in APPROXIMATE or plan.rescore < 1 or not 0 <= plan.scale < math.inf:
             raise ValueError(body)
         return plan
 
     def __str__(self) -> str:
         words = [self.kind, self.factory] if self.factory else [self.kind]
+        if self.scale:
+            words.append("whole bytes")
         if self.effort:
             words.append(f"{'efSearch' if self.kind == 'hnsw' else 'nprobe'} {self.effort}")
         return ", ".join([*words, f"rescore {self.rescore}x"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import faiss
 import numpy as np
 
 from mmseek.errors import CorruptCollection
+from mmseek.index.ann import whole_bytes
 from mmseek.index.ann.plan import Plan
 from mmseek.index.exact import one_core
 
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmseek._types import FloatArray
+    from mmseek.index.ann.masks import Mask
     from mmseek.protocols import RowArray
-
-    Mask: TypeAlias = NDArray[np.bool_]
 
 _BUILD_EFFORT = 80  # efConstruction of HNSW
 _ROUNDS = 12  # of k-means: more change little
@@ -57,10 +57,16 @@ class Proposer(Protocol):
 
 
 class FaissProposer:
-    """An index of FAISS over float vectors, as its factory makes them."""
+    """An index of FAISS.
 
-    def __init__(self, index: Any) -> None:
+    Args:
+        index: as its factory makes them, or of `whole_bytes`.
+        scale: of a plan whose rows are bytes.
+    """
+
+    def __init__(self, index: Any, scale: float = 0.0) -> None:
         self._index = index
+        self._scale = scale
         self._inner = _inner(index)
         self._transforms = isinstance(faiss.downcast_index(index), faiss.IndexPreTransform)
         self._unfiltered: dict[tuple[Plan, int], Any] = {}  # to make these anew takes as long as a small search
@@ -75,18 +81,21 @@ class FaissProposer:
         return writer.written
 
     def add(self, vectors: FloatArray) -> None:
-        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+        rows = whole_bytes.rows_as_bytes(vectors, self._scale) if self._scale else vectors
+        self._index.add(np.ascontiguousarray(rows, dtype=np.float32))
 
     def propose(self, queries: FloatArray, count: int, plan: Plan, mask: Mask | None) -> RowArray:
         if mask is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-            parameters = self._parameters(plan, count, selector, float(mask.mean()))
+            selector = faiss.IDSelectorBitmap(mask.bits)
+            parameters = self._parameters(plan, count, selector, mask.share)
         elif (plan, count) in self._unfiltered:
             parameters = self._unfiltered[plan, count]
         else:
             parameters = self._parameters(plan, count, None, 1.0)
             if len(self._unfiltered) < _MOST_PARAMETERS:
                 self._unfiltered[plan, count] = parameters
+        if self._scale:
+            queries = whole_bytes.queries_as_bytes(queries)
         if len(queries) > 1:
             return np.asarray(self._index.search(queries, count, params=parameters)[1])
         with one_core():
@@ -115,7 +124,7 @@ class FaissProposer:
             return 8 * plan.effort * wider
         if isinstance(self._inner, faiss.IndexIVF):
             looked_at = len(self) * min(1.0, plan.effort * wider / int(self._inner.nlist))
-            return looked_at / (4 if plan.kind == "ivf-sq8" else 16)
+            return looked_at / ((8 if plan.scale else 4) if plan.kind == "ivf-sq8" else 16)
         return len(self) / 8
 
     def save(self, path: Path) -> None:
@@ -151,7 +160,7 @@ class BinaryProposer:
         bits = self._bits(queries, np.zeros_like(self._centre))
         if mask is None:
             return np.asarray(self._index.search(bits, count)[1])
-        selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        selector = faiss.IDSelectorBitmap(mask.bits)
         return np.asarray(self._index.search(bits, count, params=faiss.SearchParameters(sel=selector))[1])
 
     def _bits(self, vectors: FloatArray, centre: FloatArray) -> NDArray[np.uint8]:
@@ -176,10 +185,15 @@ def train(plan: Plan, dim: int, sample: FloatArray) -> Proposer:
         # FAISS wants whole bytes: the bits that are too many are always zero, in rows and in queries.
         index = faiss.IndexBinaryFlat(-(-dim // 8) * 8)
         return BinaryProposer(index, rotation.astype(np.float32), centre.astype(np.float32))
-    index = faiss.index_factory(dim, plan.factory, faiss.METRIC_INNER_PRODUCT)
+    if plan.scale:
+        index = whole_bytes.empty_index(plan, dim, sample)
+    else:
+        index = faiss.index_factory(dim, plan.factory, faiss.METRIC_INNER_PRODUCT)
     inner = _inner(index)
     if isinstance(inner, faiss.IndexHNSW):
         inner.hnsw.efConstruction = _BUILD_EFFORT
+    if plan.scale:
+        return FaissProposer(index, plan.scale)
     if isinstance(inner, faiss.IndexIVF):
         inner.cp.niter = _ROUNDS
         inner.cp.max_points_per_centroid = 64
@@ -238,7 +252,7 @@ def load(plan: Plan, dim: int, path: Path, *, mapped: bool = True) -> Proposer:
         raise CorruptCollection(f"{path} cannot be read: run `mmseek tune`, which builds it anew") from error
     if index.d != dim:
         raise CorruptCollection(f"{path} has vectors of {index.d} dimensions, not {dim}: run `mmseek tune`")
-    return FaissProposer(index)
+    return FaissProposer(index, plan.scale)
 
 
 def _load_binary(path: Path, dim: int) -> BinaryProposer:

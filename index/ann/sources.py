@@ -81,6 +81,8 @@ class MappedSource:
         self._taken = 0
         for number, rows in (ends_of(places) if used is None else used).items():
             self._map(segments.path(number), number, rows)
+        self._views = dict(sorted(self._views.items()))
+        self._numbers = np.array(list(self._views), dtype=np.int32)
 
     def _map(self, path: Path, number: int, rows: int) -> None:
         try:
@@ -109,9 +111,14 @@ class MappedSource:
             found: FloatArray = next(iter(self._views.values()))[inside]
         else:
             found = np.empty((len(positions), self._dim), dtype=np.float32)
-            for number in np.unique(segments).tolist():
-                here = segments == number
-                found[here] = self._views[number][inside[here]]
+            order = np.argsort(segments, kind="stable")
+            ends = np.searchsorted(segments[order], self._numbers, side="right").tolist()
+            start = 0
+            for view, end in zip(self._views.values(), ends, strict=True):
+                if end > start:
+                    here = order[start:end]
+                    found[here] = view[inside[here]]
+                    start = end
         self._forget(len(positions))
         return found
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmseek.errors import InputError
-from mmseek.index.ann import gpu
+from mmseek.index.ann import gpu, whole_bytes
 from mmseek.index.ann.files import Settings
 from mmseek.index.ann.layered import Base, LayeredIndex
 from mmseek.index.ann.plan import Plan, kinds_to_try, plan_for, settings_of
@@ -58,7 +58,8 @@ class Trial:
         living: positions of those that may be found.
         queries: sample queries (m, dim).
         truth: for each query the score of its tenth best row (m,).
-        longest: length of the longest vector.
+        shortest: length of the shortest vector.
+        longest: length of the longest.
     """
 
     dim: int
@@ -67,6 +68,7 @@ class Trial:
     living: RowArray
     queries: FloatArray
     truth: FloatArray
+    shortest: float
     longest: float
 
 
@@ -74,12 +76,13 @@ def make_trial(dim: int, rows: RowArray, source: VectorSource, queries: FloatArr
     """Look for the true ten best of at most `MOST_QUERIES` queries, by scoring everything."""
     queries = np.ascontiguousarray(queries[:MOST_QUERIES], dtype=np.float32)
     best = np.full((len(queries), K), -np.inf, dtype=np.float32)
-    longest = 0.0
+    shortest, longest = np.inf, 0.0
     for vectors in in_pieces(source, living):
-        longest = max(longest, float(np.einsum("ij,ij->i", vectors, vectors).max()))
+        lengths = np.einsum("ij,ij->i", vectors, vectors)
+        shortest, longest = min(shortest, float(lengths.min())), max(longest, float(lengths.max()))
         both = np.concatenate([best, queries @ vectors.T], axis=1)
         best = np.partition(both, both.shape[1] - K, axis=1)[:, -K:]
-    return Trial(dim, rows, source, living, queries, best.min(axis=1), float(np.sqrt(longest)))
+    return Trial(dim, rows, source, living, queries, best.min(axis=1), *np.sqrt([shortest, longest]).tolist())
 
 
 def measure(trial: Trial, proposer: Proposer, plan: Plan) -> tuple[float, float] | None:
@@ -168,6 +171,9 @@ def _tune_kind(kind: str, target: float, trial: Trial, tell: Told, check: Check)
     proposer: Proposer | None = gpu.build(plan, trial.dim, trial.source, total)
     if proposer is None:
         chosen = np.random.default_rng(0).permutation(total)[: sample_size(plan, trial.dim, total)]
+        sample = trial.source.take(np.sort(chosen))
+        if kind in whole_bytes.KINDS and whole_bytes.are_of_one_length(trial.shortest, trial.longest):
+            plan = replace(plan, scale=whole_bytes.scale_for(sample))
         pieces = in_pieces(trial.source, np.arange(total))
-        proposer = build(plan, trial.dim, trial.source.take(np.sort(chosen)), pieces, lambda _: check())
+        proposer = build(plan, trial.dim, sample, pieces, lambda _: check())
     return cheapest(trial, proposer, plan, target, check)

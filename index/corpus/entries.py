@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from mmseek._types import Document, Image
+from mmseek._types import Content, Document, Image
 from mmseek.errors import ItemError
 from mmseek.index.corpus.ocr import OcrMode
 from mmseek.media import MediaLimits
@@ -26,10 +26,12 @@ class Located(Document):
     Args:
         source: the file, as the caller would recognise it.
         line: 1-based line in that file, if it has lines of documents.
+        paged: whether it is a page, slide or passage of a document, so that pictures without text are likely scans.
     """
 
     source: str = ""
     line: int | None = None
+    paged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Deferred:
         load: makes the document; an `MmseekError` that it raises is this document's alone.
         waits: whether making it is mostly waiting for somebody else, so that several are best made at once. Then `load`
             is called in any thread.
+        held: bytes that are in memory for it until it is made.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Deferred:
     load: Callable[[], Document]
     line: int | None = None
     waits: bool = False
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,12 @@ class Ended:
     children: int
     empty: tuple[int, ...] = ()
     parts: tuple[tuple[int, int], ...] | None = None
+
+
+def held_bytes(content: Content) -> int:
+    """Bytes of the texts and of the pictures that are in memory; frames share their video."""
+    held = {id(image.data): len(image.data) for image in content.images if image.data is not None}
+    return sum(held.values()) + sum(map(len, content.texts))
 
 
 Entry: TypeAlias = Document | ItemError | Skipped | Deferred | Ended
@@ -164,8 +174,8 @@ class ReadOptions:
         follow_symlinks: follow symbolic links.
         limits: how large an inline picture may be.
         passage_chars: a text longer than this is cut into passages; 0 never cuts.
-        ocr: whether the words in pictures are read: never, of pages of PDF without a text layer (auto), or of all pages
-            and pictures (always).
+        ocr: whether the words in pictures are read: never, of pages without any text (auto), or of all pictures
+            (always).
         pdf_figures: make a document of each figure of a PDF too.
         pdf_tables: write the tables of a PDF under its page's text, as Markdown.
         fetcher: fetches what is at http(s) addresses.

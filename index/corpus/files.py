@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from mmseek._types import Content, Document, Image, Text
+from mmseek._types import Content, Image, Text
 from mmseek.errors import InputError, ItemError
 from mmseek.index.corpus.decoding import decode
-from mmseek.index.corpus.entries import Deferred, Entry, Located, ReadOptions, Skipped, SourceFile
+from mmseek.index.corpus.entries import Entry, Located, ReadOptions, Skipped, SourceFile
 from mmseek.index.corpus.markdown import parse_markdown
-from mmseek.index.corpus.ocr import OCR_RECIPE, recognised
 from mmseek.index.corpus.passages import documents_of
-from mmseek.index.corpus.pictures import pictures_of
+from mmseek.index.corpus.pictures import pictures_of, without_unusable
 from mmseek.items import parse_item
 from mmseek.jsonl import JsonLine, read_json_lines
 
 MAX_TEXT_BYTES = 64 * 2**20  # a text file is read whole; one above this is a log or a dump, not a document
 
 
-def read_picture(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
-    """One document: the picture, and the words in it if these are asked for.
-
-    It is not decoded here; a broken one fails when it is encoded.
-    """
+def read_picture(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
+    """One document: the picture. It is not decoded here; a broken one fails when it is encoded."""
     image = Image(path=file.path) if file.data is None else Image(data=file.data)
-    about: dict[str, Any] = {"path": file.id, "title": file.path.stem}
-    if options.ocr != "always":
-        yield Located(file.id, Content((image,)), about, source=file.shown)
-        return
-
-    def load() -> Document:
-        text = recognised(image, options.limits)
-        return Document(file.id, Content((image, Text(text))), {**about, "ocr": True}) if text else plain
-
-    plain = Document(file.id, Content((image,)), about)
-    try:
-        recipe = f"picture {OCR_RECIPE} {file.stamp()} {file.id!r} {str(file.path)!r}"
-    except ItemError as error:
-        yield error
-        return
-    yield Deferred(file.id, hashlib.sha256(recipe.encode("utf-8", "surrogatepass")).hexdigest(), file.shown, load)
+    about = {"path": file.id, "title": file.path.stem}
+    yield Located(file.id, Content((image,)), about, source=file.shown)
 
 
 def read_text(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
@@ -63,6 +43,8 @@ def read_markdown(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
     except ItemError as error:
         yield file.error(error.reason)
         return
+    content, left_out = without_unusable(content)
+    yield from (Skipped(file.shown, f"{reason}; the page is indexed without it") for reason in left_out)
     yield from documents_of(file, content, options, title=title or file.path.stem, metadata=told)
 
 

@@ -12,7 +12,7 @@ from mmseek.index.corpus.entries import Skipped
 from mmseek.index.corpus.files import MAX_TEXT_BYTES, text_of
 from mmseek.index.corpus.interleave import Interleaved
 from mmseek.index.corpus.passages import documents_of
-from mmseek.index.corpus.pictures import pictures_of
+from mmseek.index.corpus.pictures import pictures_of, without_unusable
 
 if TYPE_CHECKING:
     from mmseek.index.corpus.entries import Entry, ReadOptions, SourceFile
@@ -114,9 +114,11 @@ def read_html(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
         return
     page.feed(text)
     page.close()
-    yield from (Skipped(file.shown, f"{reason}; the page is indexed without it") for reason in page.refused)
+    content, left_out = without_unusable(page.parts.content())
+    reasons = (*page.refused, *left_out)
+    yield from (Skipped(file.shown, f"{reason}; the page is indexed without it") for reason in reasons)
     title = " ".join(page.title.split()) or file.path.stem
-    yield from documents_of(file, page.parts.content(), options, title=title, metadata=told)
+    yield from documents_of(file, content, options, title=title, metadata=told)
 
 
 def declared_charset(data: bytes) -> str | None:

@@ -5,13 +5,15 @@ PP-OCR: arXiv 2009.09941. Lines come from top to bottom; what stands side by sid
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import threading
+from collections import OrderedDict
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mmseek.errors import ItemError, MissingExtra
-from mmseek.media import open_image
+from mmseek.media import open_image, read_bytes
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -27,7 +29,10 @@ LONG_SIDE: Final = 1600  # pixels that are looked at; larger pictures are made s
 _FOUND_AT: Final = 1280  # pixels in which lines are looked for; they are read in the picture itself
 OCR_RECIPE: Final = f"ocr 1 {LONG_SIDE} {_FOUND_AT}"  # of how words are read; another one reads everything anew
 
+_MOST_KNOWN: Final = 256  # pictures whose words are remembered: a logo stands on every slide, a page is captioned too
+
 _lock = threading.Lock()  # the networks are used by one thread at a time, and use all cores
+_known: OrderedDict[bytes, str] = OrderedDict()  # SHA-256 of a picture's bytes -> its words; with the lock
 
 
 def check_ocr() -> None:
@@ -44,7 +49,17 @@ def recognised(image: Image, limits: MediaLimits) -> str:
         MissingExtra: the libraries for it are not installed.
         ItemError: the networks fail on it.
     """
-    return _read(open_image(image, limits=limits, target=LONG_SIDE))
+    key = hashlib.sha256(read_bytes(image, limits)).digest()
+    with _lock:
+        if (text := _known.get(key)) is not None:
+            _known.move_to_end(key)
+            return text
+    text = _read(open_image(image, limits=limits, target=LONG_SIDE))
+    with _lock:
+        _known[key] = text
+        if len(_known) > _MOST_KNOWN:
+            _known.popitem(last=False)
+    return text
 
 
 def new_lines(known: str, read: str) -> str:

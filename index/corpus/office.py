@@ -71,7 +71,7 @@ def read_pptx(file: SourceFile, _options: ReadOptions) -> Iterator[Entry]:
     for number, content in enumerate(contents, start=1):
         if not content.is_empty:
             told = {**about, "page": number, "pages": len(contents)}
-            yield Located(f"{file.id}#{number}", content, told, file.id, source=file.shown)
+            yield Located(f"{file.id}#{number}", content, told, file.id, source=file.shown, paged=True)
     yield Ended(file.id, len(contents), empty)
 
 

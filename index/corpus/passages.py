@@ -27,7 +27,7 @@ def documents_of(
     title: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> Iterator[Entry]:
-    """A file as one document, or as passages if its text is long. Empty content is an error.
+    """A file as one document, or as passages if its text is long or its pictures are many. Empty content is an error.
 
     Passage n has the id `FILE#n`, the file as its parent, and metadata `passage` (n), `passages` (how many) and `start`
     (characters of text before it).
@@ -36,8 +36,10 @@ def documents_of(
     if content.is_empty:
         yield file.error("has neither text nor picture: fill it or take it out")
         return
-    if not options.passage_chars or len(content.text) <= options.passage_chars:
-        yield Located(id=file.id, content=content, metadata=about, source=file.shown)
+    if not options.passage_chars or (
+        len(content.text) <= options.passage_chars and len(content.images) <= _MOST_PICTURES
+    ):
+        yield Located(id=file.id, content=content, metadata=about, source=file.shown, paged=True)
         yield Ended(file.id, 0)
         return
     pieces = split(content, options.passage_chars)
@@ -48,6 +50,7 @@ def documents_of(
             metadata={**about, "passage": number, "passages": len(pieces), "start": start},
             parent_id=file.id,
             source=file.shown,
+            paged=True,
         )
     yield Ended(file.id, len(pieces))
 

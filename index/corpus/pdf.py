@@ -19,6 +19,7 @@ from mmseek.index.corpus.pdf_figures import Figure, Region, find_figures
 from mmseek.index.corpus.pdf_tables import TABLES_RECIPE, tables_of
 
 if TYPE_CHECKING:
+    import PIL.Image
     import pypdfium2
 
 __all__ = ["read_pdf"]
@@ -56,11 +57,12 @@ def read_pdf(file: SourceFile, options: ReadOptions) -> Iterator[Entry]:
         yield file.error("is a PDF without any page: leave it out")
         return
     parts: list[tuple[int, int]] = []
+    held = len(file.data or b"") // pages
     for number in range(1, pages + 1):
         look = _look(file, number, options)
         page = _Page(file, number, {"path": file.id, "title": title, "page": number, "pages": pages}, look, options)
         recipe = f"{_RECIPE} {stamp} {file.id!r} {title!r} {number}/{pages}{page.extras}"
-        yield Deferred(page.id, hashlib.sha256(recipe.encode()).hexdigest(), file.shown, page.load)
+        yield Deferred(page.id, hashlib.sha256(recipe.encode()).hexdigest(), file.shown, page.load, held=held)
         for count, figure in enumerate(look.figures, start=1):
             name = f"{page.id}#{count}"
             own = f"{_FIGURE_RECIPE} {stamp} {name!r} {title!r} {number}/{pages} {figure}"
@@ -121,7 +123,8 @@ class _Page:
 
     def load(self) -> Document:
         """Draw and read the page."""
-        picture, text = self._with_page(_drawn)
+        drawn, text = self._with_page(_drawn)
+        picture = _jpeg(drawn)
         if self.options.pdf_tables and text:
             last = self.number == self.about["pages"]
             text = "\n\n".join(filter(None, (text, tables_of(self.file, self.number, last=last))))
@@ -133,7 +136,7 @@ class _Page:
 
     def load_figure(self, name: str, count: int, figure: Figure) -> Document:
         """Draw a figure by itself, with its caption."""
-        picture = self._with_page(lambda page: _cut(page, figure.region))
+        picture = _jpeg(self._with_page(lambda page: _cut(page, figure.region)))
         words = (Text(figure.caption),) if figure.caption else ()
         about = {**self.about, "figure": count, "region": list(figure.region)}
         return Document(name, Content((picture, *words)), about, self.id)
@@ -155,24 +158,32 @@ class _Page:
                     _close()
 
 
-def _drawn(page: Any) -> tuple[Image, str]:
+def _drawn(page: Any) -> tuple[PIL.Image.Image, str]:
     longest = max(page.get_size())
-    picture = _jpeg(page.render(scale=min(_LARGEST_SCALE, LONG_SIDE / max(longest, 1.0))))
+    picture = _picture(page.render(scale=min(_LARGEST_SCALE, LONG_SIDE / max(longest, 1.0)), rev_byteorder=True))
     return picture, _text(page)
 
 
-def _cut(page: Any, region: Region) -> Image:
+def _cut(page: Any, region: Region) -> PIL.Image.Image:
     width, height = page.get_size()
     x0, y0, x1, y1 = region
     scale = min(_LARGEST_SCALE, LONG_SIDE / max(x1 - x0, y1 - y0, 1.0))
-    return _jpeg(page.render(scale=scale, crop=(x0, height - y1, width - x1, y0)))
+    return _picture(page.render(scale=scale, crop=(x0, height - y1, width - x1, y0), rev_byteorder=True))
 
 
-def _jpeg(bitmap: Any) -> Image:
+def _picture(bitmap: Any) -> PIL.Image.Image:
+    """The pixels by themselves, so that they are compressed while PDFium draws another page."""
+    picture: PIL.Image.Image = bitmap.to_pil()
+    if picture.mode != "RGB":  # then it may still be the bitmap's own memory
+        picture = picture.convert("RGB")
+    bitmap.close()
+    return picture
+
+
+def _jpeg(picture: PIL.Image.Image) -> Image:
     buffer = io.BytesIO()
     # A scan as PNG takes megabytes; at this quality letters keep their edges.
-    bitmap.to_pil().convert("RGB").save(buffer, format="JPEG", quality=90, subsampling=0)
-    bitmap.close()
+    picture.save(buffer, format="JPEG", quality=90, subsampling=0)
     return Image(data=buffer.getvalue())
 
 

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
-from mmseek._types import Image
+from mmseek._types import Content, Image, Part, Text
 from mmseek.errors import ItemError
 from mmseek.items import parse_item
+from mmseek.media import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mmseek.index.corpus.entries import ReadOptions, SourceFile
 
-__all__ = ["PICTURE_SUFFIXES", "FolderPictures", "MemberPictures", "Pictures", "WebPictures", "pictures_of"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "FolderPictures",
+    "MemberPictures",
+    "Pictures",
+    "WebPictures",
+    "pictures_of",
+    "without_unusable",
+]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
@@ -132,6 +141,33 @@ class WebPictures(_Linked):
             return super().picture(urljoin(self._base, target)) if target.strip() else None
         except ValueError:
             return None
+
+
+def without_unusable(content: Content) -> tuple[Content, list[str]]:
+    """A page without the picture files that are none, by their first bytes; and what to tell of these."""
+    parts: list[Part] = []
+    told: list[str] = []
+    for part in content.parts:
+        before = parts[-1] if parts else None
+        problem = _problem(part.path) if isinstance(part, Image) and part.path is not None else None
+        if problem is not None:
+            told.append(problem)
+        elif isinstance(part, Text) and isinstance(before, Text):  # what was between them is left out
+            parts[-1] = Text(f"{before.text}\n\n{part.text}")
+        else:
+            parts.append(part)
+    return Content(tuple(parts)), told
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(32)
+    except FileNotFoundError:
+        return f"its picture {path.name} does not exist"
+    except (OSError, ValueError) as error:
+        return f"its picture {path.name} cannot be read: {getattr(error, 'strerror', None) or 'unusable path'}"
+    return None if recognise(head) else f"its picture {path.name} is not a picture of a known format"
 
 
 def pictures_of(file: SourceFile, options: ReadOptions) -> Pictures:

@@ -13,6 +13,7 @@ from mmseek.index.corpus.entries import PASSAGE_CHARS, Entry, Located, ReadOptio
 from mmseek.index.corpus.folder import name_problem, walk
 from mmseek.index.corpus.formats import KINDS, REFERRING, kind_of, read_file, unknown
 from mmseek.index.corpus.ocr import OcrMode, check_ocr
+from mmseek.index.corpus.page_words import with_words
 from mmseek.index.corpus.pdf_tables import check_tables
 from mmseek.index.corpus.remote import read_url, with_pictures
 from mmseek.index.corpus.seen import SeenIds
@@ -58,8 +59,9 @@ def read_corpus(
         follow_symlinks: follow symbolic links found in folders. Those given as sources are always followed.
         limits: of the bytes of a picture that stands in a `data:` URI; by default those of the settings.
         passage_chars: texts of files longer than this are cut into passages; 0 never cuts.
-        ocr: read the words in pictures: never, of pages of PDF without a text layer (`auto`), or of all pages and
-            picture files (`always`). What is read is a text after the picture, and `ocr` in the metadata is true.
+        ocr: read the words in pictures: never, of pages of PDF without a text layer and of slides, pages and passages
+            of pictures alone (`auto`), or of all pages and pictures, wherever they stand (`always`). What is read is a
+            text after the picture, and `ocr` in the metadata is true.
         pdf_figures: make a document of each figure of a PDF too, `FILE#n#k`: the picture and its caption, with its
             `region` on the page in the metadata, [x0, y0, x1, y1] in points from the upper left.
         pdf_tables: write the ruled tables of a PDF under its page's text too, as Markdown.
@@ -99,7 +101,8 @@ def read_corpus(
         video_segments=video_segments,
     )
     entries: Iterator[Entry] = (entry for source in dict.fromkeys(given) for entry in _read(source, options))
-    return SeenIds().first_only(entries if fetcher is None else with_pictures(entries, fetcher))
+    entries = entries if fetcher is None else with_pictures(entries, fetcher)
+    return SeenIds().first_only(entries if ocr == "never" else with_words(entries, ocr, limits))
 
 
 def _listed(sources: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:

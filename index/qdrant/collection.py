@@ -19,8 +19,7 @@ from mmseek._stored import StoredBatch
 from mmseek._types import Document, EncoderIdentity, Hit
 from mmseek.errors import CollectionError, InputError
 from mmseek.index import codec
-from mmseek.index.checks import check_digests, check_k, check_query, check_upsert, id_list
-from mmseek.index.closing import Closing
+from mmseek.index.checks import check_digests, check_query, check_upsert, id_list
 from mmseek.index.ledger import now
 from mmseek.index.qdrant import records
 from mmseek.index.qdrant.bm25 import best_by_words
@@ -30,9 +29,10 @@ from mmseek.index.qdrant.meta import Meta, write_meta
 from mmseek.index.qdrant.pictures import Pictures
 from mmseek.index.qdrant.portable import portable
 from mmseek.index.qdrant.reading import all_found, first_by_score, newest_row, read_field
-from mmseek.index.qdrant.store import DOCUMENTS, Found, Nearest, Options, Store, point_id
+from mmseek.index.qdrant.store import DOCUMENTS, Condition, Found, Nearest, Options, Store, point_id
 from mmseek.index.qdrant.terms import Tokenizer
 from mmseek.index.qdrant.verify import verify
+from mmseek.index.searching import Limits, Searching
 from mmseek.index.tokens.arrays import check_token_query, check_tokens
 from mmseek.protocols import CollectionInfo, DocumentPage, VerifyReport
 
@@ -45,7 +45,7 @@ _MOST_TOKENS = 2**20 // 8  # of a document: Qdrant takes a vector of a million n
 _INDEX_FROM = 10_000  # documents; fewer are scanned as fast
 
 
-class QdrantCollection(Closing):
+class QdrantCollection(Searching):
     """Documents and vectors of one encoder in a Qdrant. Made by `open_collection`; safe to use from several threads.
 
     Args:
@@ -131,14 +131,14 @@ class QdrantCollection(Closing):
 
     def page(self, limit: int, after: int = 0, filter: str | None = None) -> DocumentPage:  # noqa: A002
         store = self._store
-        return read_page(store, self._pictures, limit, after, self._condition(store, None, (), filter))
+        return read_page(store, self._pictures, limit, after, self._condition(store, Limits([], None, filter)))
 
     def count_where(self, filter: str) -> int:  # noqa: A002
         store = self._store
-        return store.count(_and(DOCUMENTS, self._condition(store, None, (), filter) or DOCUMENTS))
+        return store.count(_and(DOCUMENTS, self._condition(store, Limits([], None, filter)) or DOCUMENTS))
 
     def delete_where(self, filter: str) -> int:  # noqa: A002
-        where = self._condition(self._store, None, (), filter)
+        where = self._condition(self._store, Limits([], None, filter))
         pages = all_found(self._store, _PAGE, ("row", "id"), where=where)
         return self.delete([found.payload["id"] for page in pages for found in page])
 
@@ -169,41 +169,25 @@ class QdrantCollection(Closing):
 
     def vectors(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         """See `Collection.vectors`."""
-        where = self._condition(self._store, id_list(ids), (), None)
+        where = self._condition(self._store, Limits([], id_list(ids), None))
         pages = all_found(self._store, _PAGE, ("row", "id"), vectors=True, where=where)
         return {found.payload["id"]: found.dense for page in pages for found in page if found.dense is not None}
 
-    def search(
-        self,
-        vector: FloatArray,
-        k: int,
-        *,
-        exclude: Container[str] = (),
-        candidates: Container[str] | None = None,
-        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
-    ) -> list[Hit]:
-        query = self._checked_query(vector)
-        check_k(k)
+    def _nearest(self, queries: Sequence[FloatArray], k: int, limits: Limits) -> list[list[Hit]]:
+        return [self._best(query, k, limits) for query in queries]
+
+    def _best(self, query: FloatArray, k: int, limits: Limits) -> list[Hit]:
         store = self._store
-        condition = self._condition(store, candidates, exclude, filter)
+        condition = self._condition(store, limits)
 
         def ask(limit: int) -> list[Found]:
             return store.nearest(Nearest(query, limit, ("row", *records.SHOWN), condition, self._options))
 
         return self._hits([(found.payload, found.score) for found in first_by_score(ask, k)], "dense")
 
-    def search_text(
-        self,
-        text: str,
-        k: int,
-        *,
-        exclude: Container[str] = (),
-        candidates: Container[str] | None = None,
-        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
-    ) -> list[Hit]:
-        check_k(k)
+    def _by_words(self, text: str, k: int, limits: Limits) -> list[Hit]:
         store = self._store
-        condition = self._condition(store, candidates, exclude, filter)
+        condition = self._condition(store, limits)
         terms = self._tokenizer.query(text)
         mean0 = (Meta.of(store) or self._meta).mean0
         if not terms or mean0 is None:
@@ -296,11 +280,11 @@ class QdrantCollection(Closing):
         found = {places[one.id]: one.payload for one in self._store.retrieve(list(places), fields)}
         return {name: found[name] for name in places.values() if name in found}
 
-    def _condition(
-        self, store: Store, candidates: Container[str] | None, exclude: Container[str], text: str | None
-    ) -> Mapping[str, Any] | None:
-        wanted = None if candidates is None else id_list(candidates)
-        return restrict(wanted, id_list(exclude), text, lambda where, field: read_field(store, where, field))
+    def _condition(self, store: Store, limits: Limits) -> Mapping[str, Any] | None:
+        def read(where: Condition, field: str) -> Iterator[tuple[str, Any]]:
+            return read_field(store, where, field)
+
+        return restrict(limits.candidates, limits.exclude, limits.filter, read)
 
     def _hits(self, best: Sequence[tuple[Mapping[str, Any], float]], kind: str) -> list[Hit]:
         hits = []

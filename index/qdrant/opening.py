@@ -83,7 +83,9 @@ def _meta(store: Store, place: Place, mode: Mode, encoder: EncoderIdentity | Non
         if mode == "read":
             raise NotACollection(f"{place} is no mmseek collection: make one with `mmseek index`")
         if encoder is None:
-            raise NotACollection(f"{place} is no mmseek collection, and to make one its encoder must be given")
+            raise NotACollection(
+                f"{place} is no mmseek collection, and to make one its encoder must be given: `mmseek index` does both"
+            )
         return _make(store, place, encoder)
     if mode == "create":
         raise CollectionExists(f"{place} is a collection already: choose another place, or index into it")

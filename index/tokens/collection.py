@@ -10,7 +10,6 @@ A search is exact unless `tune` has found that fewer will do.
 
 from __future__ import annotations
 
-from collections.abc import Collection as Container
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 from mmseek._stored import StoredBatch
 from mmseek._types import Document, Hit
 from mmseek.index.beside import Beside
-from mmseek.index.checks import check_digests, check_k, id_list
+from mmseek.index.checks import check_digests, id_list
 from mmseek.index.collection import LocalCollection
 from mmseek.index.filter_sql import Condition, restrict
-from mmseek.index.ledger import Snapshot, State, reading
+from mmseek.index.ledger import Snapshot, State
 from mmseek.index.lock import WriterLock
 from mmseek.index.manifest import Manifest
+from mmseek.index.searching import Limits
 from mmseek.index.segments import SEGMENT_BYTES, TOKENS, Segments
-from mmseek.index.stream import hits_of
+from mmseek.index.stream import found_of, hits_of
 from mmseek.index.tokens.arrays import TokenBatch, check_token_query, check_tokens, mean_of
 from mmseek.index.tokens.compaction import copy_living_tokens
 from mmseek.index.tokens.ledger import count_tokens, insert_tokens, replace_tokens, used_tokens
@@ -68,7 +68,7 @@ class TokenCollection(LocalCollection):
         self._tuner = TokenTuner(folder, self._candidates_of, self._exactly)
 
     def info(self) -> CollectionInfo:
-        with self._connections.lend() as connection, reading(connection) as snapshot:
+        with self._connections.snapshot() as snapshot:
             count = count_tokens(snapshot.sql)
         found = super().info()
         assert found.index is not None
@@ -97,46 +97,33 @@ class TokenCollection(LocalCollection):
         with self.pinned_files() as (snapshot, (_, tokens)):
             return tokens_of(snapshot, tokens, id_list(ids))
 
-    def search(
-        self,
-        vector: FloatArray,
-        k: int,
-        *,
-        exclude: Container[str] = (),
-        candidates: Container[str] | None = None,
-        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
-    ) -> list[Hit]:
+    def _checked_query(self, vector: FloatArray) -> FloatArray:
+        return check_token_query(vector, self.encoder.dim)
+
+    def _nearest(self, queries: Sequence[FloatArray], k: int, limits: Limits) -> list[list[Hit]]:
+        return [self._best(query, k, limits) for query in queries]
+
+    def _best(self, query: FloatArray, k: int, limits: Limits) -> list[Hit]:
         """The k best documents for a query's vectors (tokens, dim), by MaxSim."""
-        query = check_token_query(vector, self.encoder.dim)
-        check_k(k)
-        condition = restrict(None if candidates is None else id_list(candidates), (), filter)
+        condition = restrict(limits.candidates, (), limits.filter)
         depth = self._tuner.depth(k)
         for last in (False,) * (_ATTEMPTS - 1) + (True,):
-            proposed = None if depth is None else self._proposed(query, depth, condition, exclude)
+            proposed = None if depth is None else self._proposed(query, depth, condition, limits)
             with self._token_view.current() as (index, snapshot):
                 if proposed is not None:
                     if not last and snapshot.state() != proposed.state:
                         continue  # a change came between the two
                     rows, scores = index.search(query, k, allowed=proposed.rows)
                 else:
-                    allowed, excluded = self._limits(snapshot, condition, exclude)
+                    allowed, excluded = self._allowed(snapshot, condition, limits)
                     rows, scores = index.search(query, k, allowed=allowed, excluded=excluded)
                 records = snapshot.records_of_rows(rows.tolist())
             break
-        return hits_of(zip(rows.tolist(), scores.tolist(), strict=True), records, self._assets, "dense")
+        return hits_of(found_of(rows, scores), records, self._assets, "dense")
 
-    def _limits(
-        self, snapshot: Snapshot, condition: Condition | None, exclude: Container[str]
-    ) -> tuple[RowArray | None, RowArray | None]:
-        """The rows that may be found, and those that may not."""
-        allowed = None if condition is None else self._filters.rows(snapshot, condition)
-        return allowed, snapshot.rows(id_list(exclude)) if exclude else None
-
-    def _proposed(
-        self, query: FloatArray, depth: int, condition: Condition | None, exclude: Container[str]
-    ) -> _Proposed:
+    def _proposed(self, query: FloatArray, depth: int, condition: Condition | None, limits: Limits) -> _Proposed:
         with self._view.current() as (means, snapshot):
-            allowed, excluded = self._limits(snapshot, condition, exclude)
+            allowed, excluded = self._allowed(snapshot, condition, limits)
             most = min(depth, len(means)) or 1
             found = means.search(mean_of(query)[None], most, allowed=allowed, excluded=excluded)[0][0]
             return _Proposed(found[found >= 0], snapshot.state())
@@ -165,7 +152,7 @@ class TokenCollection(LocalCollection):
         return replace(super().parts, tokens=self._tokens)
 
     def _candidates_of(self, query: FloatArray, depth: int) -> RowArray:
-        return self._proposed(query, depth, None, ()).rows
+        return self._proposed(query, depth, None, Limits([], None, None)).rows
 
     def _exactly(self, query: FloatArray, k: int) -> RowArray:
         with self._token_view.current() as (index, _):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Modality: TypeAlias = Literal["text", "image", "image,text"]
 SearchMode: TypeAlias = Literal["dense", "lexical", "hybrid"]
-GroupBy: TypeAlias = Literal["parent"]
+GroupBy: TypeAlias = Literal["parent", "caption"]
 Role: TypeAlias = Literal["query", "document"]
 
 
@@ -189,7 +189,8 @@ class Query:
         like: ids of documents to be near to; they are not ranked themselves.
         unlike: ids of documents to be far from; they are not ranked themselves.
         group_by: `parent`: only the best document of each parent is ranked, so k hits are of k parents. A document
-            without a parent stands for itself.
+            without a parent stands for itself and for those whose parent it is. `caption`: a document with pictures and
+            the captions that `mmseek index --caption` made of it are one hit, the document with its caption's words.
 
     Raises:
         InputError: a field has a value that it cannot have, or there is nothing to search for.
@@ -208,8 +209,8 @@ class Query:
     group_by: GroupBy | None = None
 
     def __post_init__(self) -> None:
-        if self.group_by not in {None, "parent"}:
-            raise InputError(f"hits are grouped by parent or not at all, not by {self.group_by!r}")
+        if self.group_by not in {None, "parent", "caption"}:
+            raise InputError(f"hits are grouped by parent, by caption or not at all, not by {self.group_by!r}")
         if self.mode not in {"dense", "lexical", "hybrid"}:
             raise InputError(f"a search is dense, lexical or hybrid, not {self.mode!r}")
         if self.k < 1:

@@ -1,16 +1,7 @@
-"""Python clients of a running `mmseek serve`; see `mmseek.api.client`."""
+"""Python clients of a running `mmseek serve`. Importing them loads no model and no array library."""
 
-from mmseek.api.client import (
+from mmseek.api.client.answers import (
     Added,
-    AnswerText,
-    AskAnswer,
-    AskedSources,
-    AskEvent,
-    AsyncClient,
-    BadAnswer,
-    Busy,
-    CitedSource,
-    Client,
     CollectionNames,
     CollectionStatus,
     Counted,
@@ -18,14 +9,15 @@ from mmseek.api.client import (
     Explained,
     Failed,
     JobStatus,
-    KeyRefused,
     LineFailed,
-    NotFound,
-    Retry,
     SearchAnswer,
     StageOutcome,
-    Unreachable,
 )
+from mmseek.api.client.asking import AnswerText, AskAnswer, AskedSources, AskEvent, CitedSource
+from mmseek.api.client.asynchronous import AsyncClient
+from mmseek.api.client.failures import BadAnswer, Busy, KeyRefused, NotFound, Unreachable
+from mmseek.api.client.retrying import Retry
+from mmseek.api.client.synchronous import Client
 
 __all__ = [
     "Added",

@@ -347,6 +347,22 @@ class Collection(Protocol):
         """
         ...
 
+    def search_many(
+        self,
+        vectors: FloatArray | Sequence[FloatArray],
+        k: int,
+        *,
+        exclude: Container[str] = (),
+        candidates: Container[str] | None = None,
+        filter: str | None = None,  # noqa: A002  # the word that Query and the other surfaces use
+    ) -> list[list[Hit]]:
+        """What `search` gives for each of some vectors, (n, dim) or arrays (tokens, dim); in a folder, of one state.
+
+        Raises:
+            InputError: as in `search`.
+        """
+        ...
+
     def search_text(
         self,
         text: str,

@@ -1,4 +1,4 @@
-"""Doubles for tests: an encoder and a reranker that need no weights. Yours may use them as ours do."""
+"""Doubles for tests: an encoder and a reranker that need no weights, and pictures. Yours may use them as ours do."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Pair, RerankerIdentity, Scored, Text
+from mmseek._types import Content, Encoded, EncodeRequest, EncoderIdentity, Image, Pair, RerankerIdentity, Scored, Text
 from mmseek.errors import EncodeError, InputError, MmseekError
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
     from mmseek.protocols import ScoreScale
 
-__all__ = ["FakeEncoder", "FakeReranker", "FakeTokenEncoder"]
+__all__ = ["FakeEncoder", "FakeReranker", "FakeTokenEncoder", "noise_picture"]
+
+
+def noise_picture(width: int, height: int) -> Image:
+    """A picture of coloured noise, which its size gives; no part of it looks like another."""
+    import PIL.Image
+
+    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 class FakeEncoder:

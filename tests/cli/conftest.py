@@ -111,6 +111,6 @@ def process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def call(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         line = [command, *map(str, arguments)]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False, **options)
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False, **options)
 
     return call

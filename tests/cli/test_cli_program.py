@@ -31,7 +31,7 @@ codes = [run([])] + [run([verb, "--help"]) for verb in {VERBS!r}]
 heavy = {{"torch", "transformers", "faiss", "numpy", "PIL", "fastapi", "ranx"}} & set(sys.modules)
 print(codes, heavy, file=sys.stderr)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert ran.stderr.strip() == f"{[0] * (len(VERBS) + 1)} set()"
     for verb in VERBS:
         assert f"Usage: mmseek {verb}" in ran.stdout
@@ -68,6 +68,11 @@ def test_the_module_and_the_console_script_are_one_program(process: Callable[...
         (["--frob"], "no such option"),
         (["search"], "missing option '--collection'"),
         (["index", "-c", "c"], "missing argument 'SRC'; see mmseek index --help"),
+        (
+            ["search", "red", "bike", "-c", "c"],
+            "(bike): put quotes around words that belong together; see mmseek search",
+        ),
+        (["search", "red", "-c", "c", "--encoder", "mini"], ": a collection remembers its encoder; see mmseek search"),
         (["index", "x", "-c", "c", "--engine", "dask"], "'dask'"),
         (["index", ".", "-c", "qdrant-edge:e", "--engine", "ray"], "is open to one process at a time"),
         (["search", "x", "-c", "c", "-k", "many"], "'-k'"),
@@ -201,7 +206,7 @@ with verb_output(True) as out:
     out.json({"answer": 1})
 os.write(1, b"after\\n")
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert ran.stdout == '{"answer": 1}\nafter\n'
     assert ran.stderr == "noise of a C library\n"
 

@@ -254,7 +254,9 @@ def test_serve_a_folder_of_collections(
     assert both.code == 0
     assert others_asked[1]["data"] == tmp_path
     assert len(others_asked[1]["root"].encoders) == 2
-    assert "--collections" in cli("serve", "-e", "mini", "--allow-encoder", "mini").error
+    assert cli("serve", "-c", collection, "--allow-encoder", "mini").code == 0
+    assert len(others_asked[2]["encoders"]) == 1
+    assert "add --encoder SPEC" in cli("serve", "--rerank", "mini", "--allow-encoder", "mini").error
     assert "bulk jobs" in cli("serve", "-e", "mini", "--data-dir", tmp_path).error
 
 

@@ -9,11 +9,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import HealthCheck, settings
-
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no clock")
 
 Encode = Callable[..., bytes]
 Chunk = Callable[[bytes, bytes], bytes]

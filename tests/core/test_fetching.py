@@ -275,7 +275,7 @@ def test_a_server_that_is_slow_or_away(web: Any) -> None:
     gate = threading.Event()
 
     def slow(headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        gate.wait(20)
+        gate.wait(120)
         return 200, {}, b"late"
 
     web.pages["/slow"] = slow

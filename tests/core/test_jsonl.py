@@ -132,7 +132,7 @@ def test_another_kind_of_file(file: Path, start: bytes, message: str) -> None:
     assert str(error.value) == f"{file} {message}"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_missing_folder_and_device(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     for path in (tmp_path / "none.jsonl", tmp_path / "f" / "none.jsonl"):
@@ -160,7 +160,7 @@ def test_faults_of_the_disk(file: Path, monkeypatch: pytest.MonkeyPatch, fault: 
         list(read_json_lines(file))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(120)
 def test_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(b'{"a":1}\n{"b":2}'))

@@ -62,21 +62,21 @@ def test_folder(tmp_path: Path) -> None:
     assert sentence(error).startswith(str(tmp_path))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(120)
 def test_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(MediaError, match="device or pipe"):
         open_image(Image(path=tmp_path / "pipe.png"))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/urandom"])
 def test_device_is_not_read(device: str) -> None:
     with pytest.raises(MediaError, match="device or pipe"):
         open_image(Image(path=Path(device)))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(120)
 def test_file_that_becomes_a_pipe_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")

@@ -11,14 +11,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, pre_tokenizers, processors
-from tokenizers.models import BPE
+from tokenizers import Tokenizer
 
 from mmseek import EncodeRequest, Image
 from mmseek.embed.mini.encoder import MiniEncoder
 from mmseek.embed.mini.pictures import PictureTower
 from mmseek.embed.mini.text import TextTower
 from mmseek.embed.mini.weights import find_text_model
+from mmseek.training.tiny import byte_tokenizer, tiny_qwen_vl
+from mmseek.training.tiny_families import tiny_mme5
 
 SIZE = 8
 
@@ -80,53 +81,8 @@ def vectors() -> Callable[[Any, Sequence[EncodeRequest]], np.ndarray]:
     return encoded
 
 
-LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 LLAVA_GRIDS = [[28, 56], [56, 28], [56, 56]]
-
-
-QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
-QWEN_TEXT: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "vocab_size": 256 + len(QWEN_MARKS),
-    "tie_word_embeddings": True,
-}
-QWEN_VISION: dict[str, dict[str, Any]] = {
-    "qwen2_vl": {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2},
-    "qwen2_5_vl": {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_heads": 2,
-        "out_hidden_size": 32,
-        "fullatt_block_indexes": [1],
-    },
-    "qwen3_vl": {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_heads": 2,
-        "out_hidden_size": 32,
-        "num_position_embeddings": 16,
-        "deepstack_visual_indexes": [0],
-    },
-}
-ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-
-
-def byte_tokenizer(marks: Sequence[str], begin: str | None = None) -> Tokenizer:
-    """A token a byte, and the marks; `begin` is put before every text, as Llama's own does."""
-    made = Tokenizer(BPE({letter: number for number, letter in enumerate(LETTERS)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
-    if begin is not None:
-        number = made.token_to_id(begin)
-        made.post_processor = processors.TemplateProcessing(f"{begin} $A", special_tokens=[(begin, number)])
-    return made
 
 
 def redrawn(model: torch.nn.Module, seed: int = 0) -> None:
@@ -140,15 +96,10 @@ def redrawn(model: torch.nn.Module, seed: int = 0) -> None:
 
 
 @pytest.fixture(scope="session")
-def byte_tokens() -> Callable[..., Tokenizer]:
-    return byte_tokenizer
-
-
-@pytest.fixture(scope="session")
 def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny random checkpoint of a kind, made when it is first asked for."""
     makers: dict[str, Callable[[Path], None]] = {
-        **{kind: partial(_qwen, kind=kind) for kind in QWEN_VISION},
+        **{kind: partial(_qwen, kind=kind) for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")},
         "jina_v4": _jina_v4,
         "llava_next": _llava_next,
         "mllama": _mllama,
@@ -200,7 +151,7 @@ def _llava_next(folder: Path) -> None:
     """LLaVA-NeXT on Mistral: `<s>` before every text."""
     from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
 
-    tokenizer = byte_tokenizer(["<s>", "</s>", "<image>"], "<s>")
+    tokenizer = byte_tokenizer("<s>", "</s>", "<image>", before="<s>")
     text = {"model_type": "mistral", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     vision = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
     config = LlavaNextConfig(
@@ -224,65 +175,12 @@ def _llava_next(folder: Path) -> None:
 
 def _mllama(folder: Path) -> None:
     """Llama 3.2 Vision: `<|begin_of_text|>` before every text, and gates that are open."""
-    from transformers import MllamaConfig, MllamaForConditionalGeneration
-
-    tokenizer = byte_tokenizer(["<|begin_of_text|>", "<|finetune_right_pad_id|>", "<|image|>"], "<|begin_of_text|>")
-    config = MllamaConfig(
-        text_config={
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 3,
-            "cross_attention_layers": [1],
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": 258,
-            "max_position_embeddings": 400,
-            "bos_token_id": 256,
-            "eos_token_id": 257,
-            "pad_token_id": 257,
-        },
-        vision_config={
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 3,
-            "num_global_layers": 1,
-            "attention_heads": 2,
-            "vision_output_dim": 48,
-            "image_size": 28,
-            "patch_size": 14,
-            "intermediate_layers_indices": [1, 2],
-        },
-        image_token_index=258,
-    )
-    model = MllamaForConditionalGeneration(config)
-    redrawn(model)
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tiny_mme5(folder)
 
 
 def _qwen(folder: Path, kind: str) -> None:
     """Qwen2-VL, Qwen2.5-VL or Qwen3-VL."""
-    import transformers
-
-    names = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
-    tokenizer = byte_tokenizer(QWEN_MARKS)
-    config = getattr(transformers, f"{names[kind]}Config")(
-        text_config={**QWEN_TEXT, "rope_parameters": ROPE, **({"head_dim": 16} if kind == "qwen3_vl" else {})},
-        vision_config=QWEN_VISION[kind],
-        image_token_id=tokenizer.token_to_id("<|image_pad|>"),
-        vision_start_token_id=tokenizer.token_to_id("<|vision_start|>"),
-        vision_end_token_id=tokenizer.token_to_id("<|vision_end|>"),
-        video_token_id=QWEN_TEXT["vocab_size"],
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{names[kind]}Model")(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(0, 0.2)
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tiny_qwen_vl(folder, kind, key_heads=1)
 
 
 def _jina_v4(folder: Path) -> None:
@@ -317,7 +215,7 @@ def _notellm2(folder: Path) -> None:
         LlamaModel,
     )
 
-    tokenizer = byte_tokenizer(["<s>", "</s>", "<IMG>", "<IMG_EMB>"], "<s>")
+    tokenizer = byte_tokenizer("<s>", "</s>", "<IMG>", "<IMG_EMB>", before="<s>")
     language = LlamaConfig(
         hidden_size=32,
         intermediate_size=48,
@@ -401,4 +299,4 @@ def _phi3_v(folder: Path) -> None:
         "img_processor": {"name": "clip_vision_model", "layer_idx": -2},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    byte_tokenizer(["<s>", "<|endoftext|>"], "<s>").save(str(folder / "tokenizer.json"))
+    byte_tokenizer("<s>", "<|endoftext|>", before="<s>").save(str(folder / "tokenizer.json"))

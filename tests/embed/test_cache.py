@@ -30,7 +30,7 @@ def requests(words: str) -> list[EncodeRequest]:
     return [EncodeRequest(Content.of(word)) for word in words.split()]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(runs=st.lists(st.lists(st.sampled_from(["a", "b", "c", "bad", "d"]), max_size=12), max_size=4))
 def test_any_runs_give_fresh_vectors_in_order(runs: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> None:
     file = CacheFile(tmp_path_factory.mktemp("cache") / "v1.sqlite")

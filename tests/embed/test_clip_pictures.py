@@ -46,7 +46,7 @@ def test_the_two_crops_differ() -> None:
     assert not np.array_equal(ClipPictures(32, round_offset=True)(picture), ClipPictures(32)(picture))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(width=st.integers(1, 3000), height=st.integers(1, 3000), rounded=st.booleans(), squash=st.booleans())
 def test_any_size_becomes_the_square(width: int, height: int, rounded: bool, squash: bool) -> None:
     picture = PIL.Image.new("RGB", (width, height), (10, 200, 30))

@@ -11,69 +11,27 @@ import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from transformers import PaliGemmaConfig, PaliGemmaModel
+from transformers import PaliGemmaModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from mmseek import Content, EncodeRequest, Image
+from mmseek import Content, EncodeRequest
 from mmseek.embed import load_multi_vector_encoder
 from mmseek.embed.colpali import render
 from mmseek.embed.detect import detect
 from mmseek.embed.multi_vector import EngineTokenEncoder
 from mmseek.errors import InputError, ModelError
+from mmseek.testing import noise_picture as picture
+from mmseek.training.tiny import byte_tokenizer
+from mmseek.training.tiny_families import tiny_colpali
 
 MARKS = ["<pad>", "<bos>", "<image>"]
 SIDE, PATCH, DIM = 28, 14, 8
 
 
-def tokenizer() -> Tokenizer:
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(BPE({letter: number for number, letter in enumerate(letters)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([AddedToken(mark, special=True) for mark in MARKS])
-    return made
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("colpali")
-    config = PaliGemmaConfig(
-        text_config={
-            "model_type": "gemma",
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "vocab_size": 256 + len(MARKS),
-        },
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": SIDE,
-            "patch_size": PATCH,
-            "projection_dim": 32,
-            "vision_use_head": False,
-        },
-        projection_dim=32,
-        image_token_id=tokenizer().token_to_id("<image>"),
-    )
-    torch.manual_seed(0)
-    model = PaliGemmaModel(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(0, 0.2)
-    model.save_pretrained(place)
-    weights = load_file(place / "model.safetensors")
-    weights |= {"custom_text_proj.weight": torch.randn(DIM, 32), "custom_text_proj.bias": torch.randn(DIM)}
-    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
-    tokenizer().save(str(place / "tokenizer.json"))
+    tiny_colpali(place, dim=DIM)
     settings = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": SIDE, "width": SIDE}, "resample": 3}
     (place / "preprocessor_config.json").write_text(json.dumps(settings))
     return place
@@ -84,11 +42,6 @@ def encoder(folder: Path) -> EngineTokenEncoder:
     found = load_multi_vector_encoder(f"colpali:{folder}", device="cpu")
     assert isinstance(found, EngineTokenEncoder)
     return found
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 REQUESTS = [
@@ -104,7 +57,7 @@ def plain(folder: Path, request: EncodeRequest) -> np.ndarray:
     weights = load_file(folder / "model.safetensors")
     model = PaliGemmaModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     prompt = render(request.content, request.role).replace("<image>", "<image>" * (SIDE // PATCH) ** 2)
-    ids = torch.tensor([tokenizer().encode(prompt).ids])
+    ids = torch.tensor([byte_tokenizer(*MARKS).encode(prompt).ids])
     inputs: dict[str, Any] = {"token_type_ids": torch.zeros_like(ids), "attention_mask": torch.ones_like(ids)}
     if request.content.images:
         processor = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})

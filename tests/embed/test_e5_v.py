@@ -20,9 +20,10 @@ from transformers import (
 )
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-from mmseek import Content, EncodeRequest, Image, load_encoder
+from mmseek import Content, EncodeRequest, load_encoder
 from mmseek.embed.e5_v import IMAGE_PROMPT, E5VEncoder, text_prompt
 from mmseek.errors import InputError, ModelError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
@@ -75,11 +76,6 @@ def encoder(folder: Path) -> E5VEncoder:
     made = load_encoder(f"e5-v:{folder}", device="cpu")
     assert isinstance(made, E5VEncoder)
     return made
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 TEXTS = ["A cat and a dog", "a longer text than the first"]

@@ -75,7 +75,7 @@ def unit_length(text: str) -> FloatArray:
 WORDS = st.text("abc", max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(WORDS, max_size=40), st.integers(1, 60), st.booleans(), st.integers(1, 9), st.integers(1, 3))
 def test_any_batching_gives_each_its_own_vector(
     texts: list[str], cost: int, packed: bool, window: int, lanes: int
@@ -221,6 +221,12 @@ def test_a_short_stream_keeps_every_lane_busy_and_a_single_item_has_all_cores() 
     names.clear()
     run(recipe, ["a"], EngineOptions(lanes=2))
     assert names == [threading.current_thread().name]
+
+
+def test_the_last_batches_of_a_stream_are_shared_evenly() -> None:
+    recipe = Letters(Budget(100, packed=True))
+    run(recipe, list("abcdefghijkl"), EngineOptions(window=8, lanes=2))
+    assert sorted(map(len, recipe.batches)) == [2, 2, 8]
 
 
 def test_nothing_gives_nothing() -> None:

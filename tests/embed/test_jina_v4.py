@@ -22,16 +22,12 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.jina_v4 import JinaV4Encoder
 from mmseek.errors import InputError, ModelError, SpecError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 CASES = [

@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from mmseek import Content, Image, load_encoder
+from mmseek import Content, load_encoder
 from mmseek.cli import run
 from mmseek.embed import load_multi_vector_encoder
 from mmseek.embed.jina_v4 import add_adapter
 from mmseek.errors import ModelError, SpecError
 from mmseek.protocols import MultiVectorEncoder
+from mmseek.testing import noise_picture as picture
 
 DIM, SCALE = 8, 2 / 4
 PROJECTION = "base_model.model.multi_vector_projector.lora_{}.{}.weight"
@@ -44,11 +45,6 @@ def folder(tiny_vlm: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
         adapters[PROJECTION.format("B", task)] = torch.randn(DIM, 4, generator=generator) * 0.2
     save_file(adapters, made / "adapters" / "adapter_model.safetensors")
     return made
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 def prompt(content: Content, prefix: str) -> str:

@@ -86,7 +86,7 @@ def test_word_pieces_are_those_of_the_models_tokenizer(reference: Any, pieces: W
 MIXED = st.text(st.sampled_from("ab, .\n\t\u00a0é\u0301世🎉-'[]"), max_size=120)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(MIXED, max_size=30).map("".join), st.integers(1, 400))
 @example("a" * 3000, 2048)
 @example("word " * 20000, 2048)

@@ -147,11 +147,11 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def imagenet() -> tuple[torch.Tensor, torch.Tensor]:
-    """1,000 pictures `(n, S, S, 3)` and the query vector of each `(n, 384)`, one picture a class."""
+    """Every third of 1,000 pictures `(n, S, S, 3)` and the query vector of each `(n, 384)`, one picture a class."""
     folder = DATA / "imagenet1k_sample"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here")
-    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()[::3]]
     queries = {
         row["id"]: row["text"]
         for row in map(json.loads, (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines())
@@ -174,11 +174,11 @@ def hit_at_10(tower: ImageTower, pictures: torch.Tensor, queries: torch.Tensor) 
 
 
 def test_photos_are_found_by_their_class_names(tower: ImageTower, imagenet: tuple[torch.Tensor, torch.Tensor]) -> None:
-    assert hit_at_10(tower, *imagenet) >= 0.10
+    assert hit_at_10(tower, *imagenet) >= 0.16  # 0.22
 
 
 def test_shuffled_weights_find_photos_by_chance_alone(imagenet: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Shows that the measure above can fail: chance is 0.01."""
+    """Shows that the measure above can fail: chance is 0.03."""
     broken = load_tower()
     generator = torch.Generator().manual_seed(0)
     state = broken.state_dict()
@@ -187,4 +187,4 @@ def test_shuffled_weights_find_photos_by_chance_alone(imagenet: tuple[torch.Tens
             order = torch.randperm(value.numel(), generator=generator)
             state[name] = value.flatten()[order].reshape(value.shape)
     broken.load_state_dict(state)
-    assert hit_at_10(broken, *imagenet) < 0.03
+    assert hit_at_10(broken, *imagenet) < 0.06

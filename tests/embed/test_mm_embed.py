@@ -22,6 +22,7 @@ from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.latent_attention import LatentAttention
 from mmseek.embed.mm_embed import MmEmbedEncoder, render
 from mmseek.errors import InputError, ModelError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
@@ -114,11 +115,6 @@ def load(place: Path) -> MmEmbedEncoder:
     made = load_encoder(f"mm-embed:{place}", device="cpu")
     assert isinstance(made, MmEmbedEncoder)
     return made
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 REQUESTS = [

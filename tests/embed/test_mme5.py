@@ -20,15 +20,11 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.mme5 import MmE5Encoder, render
 from mmseek.errors import InputError, ModelError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 ASK = "Represent the given image with the following question:"

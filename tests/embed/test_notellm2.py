@@ -26,13 +26,9 @@ from transformers import (
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.notellm2 import NoteLlm2Encoder, render
 from mmseek.errors import InputError, ModelError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 SEEN = '笔记：{"图片":"<IMG>"}，压缩为一个词：“<IMG_EMB>”。'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +13,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel
+from transformers import BertConfig, BertModel, CLIPModel
 
 from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.errors import ConfigError, MissingExtra, ModelError
 from mmseek.models import openvino as module
 from mmseek.models.openvino import BUCKET, bucketed, compiled
+from mmseek.training.tiny import tiny_clip
 
 pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
 
@@ -47,20 +46,7 @@ def redrawn(model: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    letters = sorted(ByteLevel.alphabet())
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": len(pieces) - 2, "eos_token_id": len(pieces) - 1}
-    config = CLIPConfig(
-        projection_dim=24,
-        text_config={**tower, **ends, "vocab_size": len(pieces), "max_position_embeddings": 77},
-        vision_config={**tower, "image_size": 32, "patch_size": 8},
-    )
-    redrawn(CLIPModel(config)).save_pretrained(folder)
-    return folder
+    return tiny_clip(tmp_path_factory.mktemp("clip"), side=32)
 
 
 @pytest.fixture(scope="module")

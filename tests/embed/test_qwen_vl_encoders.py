@@ -19,6 +19,7 @@ from mmseek import Content, EncodeRequest, Image, load_encoder
 from mmseek.embed.batching import Budget
 from mmseek.embed.qwen_vl import QwenVLEncoder
 from mmseek.errors import InputError, MediaError, ModelError, SpecError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
@@ -29,11 +30,6 @@ MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 @pytest.fixture(scope="session")
 def checkpoint(tiny_vlm: Callable[[str], Path]) -> Callable[[str], Path]:
     return tiny_vlm
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 REQUESTS = [

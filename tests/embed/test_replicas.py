@@ -25,7 +25,7 @@ def test_the_same_as_one_in_order(count: int) -> None:
 
 
 def test_all_work_at_once_and_a_bounded_number_is_read() -> None:
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=120)
 
     class Waiting(FakeEncoder):
         def stream(self, requests: Iterable[EncodeRequest]) -> Iterator[Encoded]:

@@ -6,8 +6,10 @@ import io
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from mmseek import Content, EncodeRequest, Image, load_encoder
+from mmseek.embed import registry
+from mmseek.embed.st_lanes import may_share_model
 from mmseek.errors import InputError, MediaError, ModelError, SpecError
 
 TEXTS = ["a red bike", "", "The sea, seen from far away. " * 20, "http://localhost:9/cat.jpg", "/etc/cat.png"]
@@ -335,3 +339,36 @@ def test_a_processor_that_looks_at_the_whole_batch_is_not_run_ahead(clip: Path) 
 
     model.preprocess = together
     assert not may_prepare_ahead(model)
+
+
+def test_batches_of_one_stream_run_side_by_side(
+    model_folder: Path, plain: Callable[[Path], SentenceTransformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "usable_cores", lambda: 2)
+    encoder = load_encoder(f"st:{model_folder}", device="cpu")
+    both, calls = threading.Barrier(2, timeout=60), count()
+    model = encoder.model  # type: ignore[attr-defined]
+    run = model[0].forward
+
+    def waits(*args: Any, **named: Any) -> Any:
+        if next(calls) < 2:
+            both.wait()  # for the other batch, which never comes where batches take turns
+        return run(*args, **named)
+
+    monkeypatch.setattr(model[0], "forward", waits)
+    texts = [f"text {number} " + "word " * (number % 7) for number in range(24)]
+    rows = encoder.encode_document([Content.of(text) for text in texts])
+    np.testing.assert_allclose(rows, unit(plain(model_folder).encode_document(texts)), atol=1e-5)
+
+
+def test_which_models_several_threads_may_run(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SentenceTransformer(str(model_folder), device="cpu")
+    assert may_share_model(model)
+    config = model[0].auto_model.config
+    monkeypatch.setattr(config, "rope_parameters", {"rope_type": "default"}, raising=False)
+    assert may_share_model(model)
+    monkeypatch.setattr(config, "rope_parameters", {"full": {"rope_type": "dynamic"}}, raising=False)
+    assert not may_share_model(model)
+    monkeypatch.delattr(config, "rope_parameters")
+    monkeypatch.setattr(type(model[1]), "__module__", "someone.else")
+    assert not may_share_model(model)

@@ -11,16 +11,12 @@ import pytest
 import torch
 from transformers import LlavaNextForConditionalGeneration
 
-from mmseek import Content, EncodeRequest, Image, load_encoder
+from mmseek import Content, EncodeRequest, load_encoder
 from mmseek.embed.vlm2vec_llava import Vlm2VecLlavaEncoder
 from mmseek.errors import InputError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 ASK = "Represent the given image with the following question:"

@@ -15,11 +15,12 @@ import PIL.Image
 import pytest
 import torch
 
-from mmseek import Content, EncodeRequest, Image, load_encoder
+from mmseek import Content, EncodeRequest, load_encoder
 from mmseek.cli import app as program
 from mmseek.cli import run
 from mmseek.embed.detect import detect
 from mmseek.errors import InputError
+from mmseek.testing import noise_picture as picture
 
 Vectors = Callable[[Any, Sequence[EncodeRequest]], np.ndarray]
 
@@ -37,11 +38,6 @@ IN_ORDER = {
 }
 FAMILIES = [*IN_ORDER, ("e5-v", "llava_next"), ("notellm2", "notellm2")]
 FOUND = {"phi3_v": "vlm2vec", "mllama": "mme5", "jina_v4": "jina-v4", "notellm2": "notellm2", "qwen3_vl": "qwen3-vl"}
-
-
-def picture(width: int, height: int) -> Image:
-    pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return Image.from_pil(PIL.Image.fromarray(pixels))
 
 
 ONE, OTHER = picture(40, 30), picture(30, 60)

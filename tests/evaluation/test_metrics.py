@@ -50,7 +50,6 @@ CASES = st.lists(
 
 
 @given(CASES)
-@settings(deadline=None)
 def test_equal_to_the_plain_definitions(cases: list[tuple[dict[int, int], list[int]]]) -> None:
     expected = [[plain(metric, *case) for metric in METRICS] for case in cases]
     assert measured(cases) == pytest.approx(np.array(expected).reshape(len(cases), len(METRICS)), abs=1e-12)
@@ -167,7 +166,6 @@ SMALL = st.integers(1, 5).flatmap(
 
 
 @given(SMALL)
-@settings(deadline=None)
 def test_ranking_equals_trying_every_order(
     case: tuple[list[int], dict[int, int], set[int], set[int] | None, int],
 ) -> None:
@@ -224,7 +222,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pytrec_eval_says_the_same_of_runs_without_ties(seed: int) -> None:
     random = np.random.default_rng(seed)
     relevant, grades, ranked = [], [], []

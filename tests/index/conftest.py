@@ -31,17 +31,16 @@ DIM = 8
 # For example qdrant://127.0.0.1:6333; the tests make collections there and leave them.
 REAL_SERVER = os.environ.get("MMSEEK_TEST_QDRANT_URL", "").rstrip("/")
 MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-FAKE = Path(__file__).with_name("fake_qdrant.py")
 
 
 @functools.cache
-def fake_program() -> ModuleType:
-    """The module `fake_qdrant`, which stands beside this file."""
-    spec = importlib.util.spec_from_file_location("fake_qdrant", FAKE)
+def beside(name: str) -> ModuleType:
+    """A module that stands beside this file."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["fake_qdrant"] = module  # dataclasses look themselves up
+    sys.modules[name] = module  # dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
 
@@ -49,7 +48,7 @@ def fake_program() -> ModuleType:
 @functools.cache
 def fake_server() -> Any:
     """One server for all tests of the contract; it ends with the process."""
-    return fake_program().FakeQdrant()
+    return beside("fake_qdrant").FakeQdrant()
 
 
 def _name_for(folder: Path) -> str:
@@ -141,8 +140,23 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | P
 @pytest.fixture
 def fake_qdrant() -> Iterator[Any]:
     """A server of this test's own, to fail as it is told."""
-    with fake_program().FakeQdrant() as fake:
+    with beside("fake_qdrant").FakeQdrant() as fake:
         yield fake
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Callable[[str], Any]]:
+    """Starts what forks the runs of a program beside this file; see `forking.py`."""
+    started: dict[str, Any] = {}
+
+    def start(name: str) -> Any:
+        if name not in started:
+            started[name] = beside("forking").Forks(Path(__file__).with_name(f"{name}.py"))
+        return started[name]
+
+    yield start
+    for each in started.values():
+        each.close()
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
-"""Run by test_kill_copies.py as a program of its own, to be killed before its STEP-th write, sync, rename or removal.
+"""Run in a process of its own, to be killed before its STEP-th write, sync, rename or removal.
 
-copying_program.py snapshot SOURCE TARGET STEP     also export, import, repair; TARGET of a repair is not used
+snapshot SOURCE TARGET STEP     also export, import, repair; TARGET of a repair is not used
 """
 
 from __future__ import annotations
 
 import importlib.util
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -18,8 +17,9 @@ writer_program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(writer_program)
 
 
-def main(what: str, source: Path, target: Path, step: int) -> None:
-    writer_program.die_at(step)
+def run(arguments: list[str]) -> None:
+    what, source, target = arguments[0], Path(arguments[1]), Path(arguments[2])
+    writer_program.die_at(int(arguments[3]))
     if what == "snapshot":
         take_snapshot(source, target)
     elif what == "export":
@@ -30,7 +30,3 @@ def main(what: str, source: Path, target: Path, step: int) -> None:
             import_collection(source, collection)
     else:
         repair_collection(source)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -20,11 +18,6 @@ spec = importlib.util.spec_from_file_location("tuning_program", PROGRAM)
 program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
 DOCUMENTS = 60
-
-
-def run(folder, *step):
-    command = [sys.executable, str(PROGRAM), str(folder), *map(str, step)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def check(folder):
@@ -46,7 +39,8 @@ def check(folder):
 
 
 @pytest.mark.slow
-def test_kill_at_steps_all_the_way(tmp_path):
+def test_kill_at_steps_all_the_way(forks, tmp_path):
+    start = forks("tuning_program").start
     first = tmp_path / "first"
     with closing(open_collection(first, mode="create", encoder=program.program.IDENTITY)) as made:
         program.store(made, range(DOCUMENTS))
@@ -54,11 +48,11 @@ def test_kill_at_steps_all_the_way(tmp_path):
     for step in (1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 15, 18, 22, 27, 33, 40):
         folder = tmp_path / str(step)
         shutil.copytree(first, folder)
-        done = run(folder, step)
-        assert done.stderr == ""
-        killed += done.returncode == -signal.SIGKILL
+        done = start(folder, step).end()
+        assert done.complaint == ""
+        killed += done.status == -signal.SIGKILL
         check(folder)
     assert killed >= 12
-    done = run(first)
-    assert (done.returncode, done.stdout.count("folded")) == (0, 2), done.stderr
+    done = start(first).end()
+    assert (done.status, done.output.count("folded")) == (0, 2), done.complaint
     check(first)

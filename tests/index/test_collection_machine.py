@@ -155,15 +155,15 @@ class ServerMachine(EdgeMachine):
         return self.server.location(f"machine-{next(COUNTER)}")
 
 
-CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
 TestCollectionMachine = CollectionMachine.TestCase
-EdgeMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+EdgeMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=25)
 TestEdgeMachine = EdgeMachine.TestCase
-MemoryMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+MemoryMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=20)
 TestMemoryMachine = MemoryMachine.TestCase
 
 
 def test_a_server(fake_qdrant):
     ServerMachine.server = fake_qdrant
-    chosen = settings(max_examples=6, stateful_step_count=15, deadline=None)
+    chosen = settings(max_examples=6, stateful_step_count=15)
     run_state_machine_as_test(ServerMachine, settings=chosen)

@@ -39,6 +39,13 @@ def check(hits, query):
     return hits[0].document.metadata["version"]
 
 
+def wait_for(version, seen, enough, problems):
+    """Until enough of the readers have seen it."""
+    end = time.monotonic() + 120
+    while not problems and time.monotonic() < end and not enough(each and each[-1] == version for each in seen):
+        time.sleep(0.001)
+
+
 def test_eight_threads_search_while_one_writes(collection, location, identity):
     collection.upsert(*version_of(0, identity.dim))
     other = open_collection(location)  # half of the threads read through the writer's own object
@@ -61,9 +68,9 @@ def test_eight_threads_search_while_one_writes(collection, location, identity):
         collection.upsert(*version_of(n, identity.dim))
         if n % 6 == 0:
             collection.compact()
-    deadline = time.monotonic() + 20
-    while not problems and time.monotonic() < deadline and not all(s and s[-1] == versions for s in seen):
-        time.sleep(0.01)
+        if n % 3 == 0:  # or a fast writer would be through before anybody has looked
+            wait_for(n, seen, any, problems)
+    wait_for(versions, seen, all, problems)
     stop.set()
     for thread in threads:
         thread.join()
@@ -135,13 +142,14 @@ def test_an_iteration_is_of_one_state(collection, documents, vectors):
 
 
 def test_a_change_waits_for_readers_and_goes_before_new_ones():
-    lock, order, reading = ReadWriteLock(), [], threading.Event()
+    lock, order = ReadWriteLock(), []
+    reading, go_on = threading.Event(), threading.Event()
 
-    def reader(name, hold=0.0):
+    def reader(name):
         lock.acquire_shared()
-        reading.set()
         order.append(name)
-        time.sleep(hold)
+        reading.set()
+        assert go_on.wait(120)
         lock.release()
 
     def writer():
@@ -151,13 +159,17 @@ def test_a_change_waits_for_readers_and_goes_before_new_ones():
         order.append("goes on reading")
         lock.release()
 
-    threads = [threading.Thread(target=reader, args=("early", 0.1))]
+    threads = [threading.Thread(target=reader, args=("early",)), threading.Thread(target=writer)]
     threads[0].start()
-    reading.wait()
-    for target, arguments in ((writer, ()), (reader, ("late",))):
-        threads.append(threading.Thread(target=target, args=arguments))
-        threads[-1].start()
-        time.sleep(0.03)
+    assert reading.wait(120)
+    threads[1].start()
+    while not lock._waiting:
+        time.sleep(0.001)
+    threads.append(threading.Thread(target=reader, args=("late",)))
+    threads[-1].start()
+    time.sleep(0.05)  # long enough for it to come in, if it may
+    assert order == ["early"]
+    go_on.set()
     for thread in threads:
         thread.join()
     assert order[:2] == ["early", "change"]

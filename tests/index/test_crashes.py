@@ -6,10 +6,10 @@ import importlib.util
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +22,9 @@ program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
 
 
-def start(folder, *step):
-    command = [sys.executable, str(PROGRAM), str(folder), *map(str, step)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start(forks: Callable[[str], Any]) -> Callable[..., Any]:
+    return forks("writer_program").start
 
 
 def acknowledged(output: str) -> set[int]:
@@ -43,7 +43,7 @@ def check_state(folder: Path, stored: set[int]) -> int:
         found = {document.id: document for document in collection.documents()}
         assert {f"d{n}" for n in stored} <= set(found)
         digests = collection.digests(list(found))
-        for n in range(program.DOCUMENTS):
+        for n in range(len(found) % 3, program.DOCUMENTS, 3):  # others at the next kill
             if digests.get(f"d{n}") == f"h{n}":
                 hit = collection.search(program.vector(n), 1, candidates=[f"d{n}"])[0]
                 assert hit.score == pytest.approx(float(program.vector(n) @ program.vector(n)), rel=1e-5)
@@ -67,7 +67,7 @@ def check_finished(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kill_at_twenty_random_instants(tmp_path):
+def test_kill_at_twenty_random_instants(start, tmp_path):
     chance = random.Random(7)
     folder, stored, counts = tmp_path / "collection", set(), []
     for number in range(20):
@@ -78,8 +78,8 @@ def test_kill_at_twenty_random_instants(tmp_path):
         else:  # perhaps before it has even opened
             heard = ""
             time.sleep(chance.uniform(0.0, 0.6))
-        writer.send_signal(signal.SIGKILL)
-        rest, complaint = writer.communicate()
+        writer.kill()
+        _, rest, complaint = writer.end()
         assert complaint == ""
         stored |= acknowledged(heard + rest)
         if (folder / "mmseek.json").exists():
@@ -88,23 +88,21 @@ def test_kill_at_twenty_random_instants(tmp_path):
                 shutil.rmtree(folder)
                 stored = set()
     assert len(set(counts)) > 3, "the writer was always killed at the same place"
-    last = start(folder)
-    output, complaint = last.communicate(timeout=60)
-    assert (last.returncode, complaint) == (0, "")
+    status, output, complaint = start(folder).end()
+    assert (status, complaint) == (0, "")
     assert output.endswith("done\n")
     check_finished(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(4))
-def test_kill_at_each_step_of_the_way(tmp_path, first):
+def test_kill_at_each_step_of_the_way(start, tmp_path, first):
     """From nothing: the steps of making the collection, and of the first commits, one after the other."""
     reached = 0
     for step in range(1 + first, 33, 4):
         folder = tmp_path / str(step)
-        writer = start(folder, step)
-        output, complaint = writer.communicate(timeout=60)
-        assert writer.returncode == -signal.SIGKILL, complaint
+        status, output, complaint = start(folder, step).end()
+        assert status == -signal.SIGKILL, complaint
         if (folder / "mmseek.json").exists():
             check_state(folder, acknowledged(output))
             reached += 1
@@ -131,19 +129,17 @@ def check_tokens(folder: Path, stored: set[int]) -> None:
 
 
 @pytest.mark.slow
-def test_kill_while_tokens_are_written(tmp_path):
+def test_kill_while_tokens_are_written(start, tmp_path):
     """One writer after another, each killed further on its way, into one collection that the last completes."""
     folder, stored = tmp_path / "c-tokens", set()
     for step in (21, 26, 31, 41, 47, 95, 170):
-        writer = start(folder, step)
-        output, complaint = writer.communicate(timeout=60)
+        _, output, complaint = start(folder, step).end()
         assert complaint == ""
         stored |= acknowledged(output)
         if (folder / "mmseek.json").exists():
             check_tokens(folder, stored)
-    last = start(folder)
-    output, complaint = last.communicate(timeout=60)
-    assert (last.returncode, complaint) == (0, "")
+    status, _, complaint = start(folder).end()
+    assert (status, complaint) == (0, "")
     check_tokens(folder, set(range(program.DOCUMENTS)))
 
 

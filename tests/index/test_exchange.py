@@ -40,7 +40,7 @@ def contents(collection):
     ]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=_rows, size=st.integers(1, 4))
 def test_export_then_import_gives_an_equal_collection(tmp_path_factory, rows, size):
     folder = tmp_path_factory.mktemp("exchange")

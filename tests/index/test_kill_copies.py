@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +13,24 @@ from mmseek import Content, Document, EncoderIdentity, Image
 from mmseek.index import open_collection, repair_collection, take_snapshot, verify_collection
 from mmseek.index.exchange import export_collection, import_collection, read_export
 
-PROGRAM = Path(__file__).with_name("copying_program.py")
 IDENTITY = EncoderIdentity("mini", "f" * 64, 8)
 KILLS = 4
 
 
-def killed(what, source, target, step):
-    """Run until the step; False if it ended before it."""
-    command = [sys.executable, str(PROGRAM), what, str(source), str(target), str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
+@pytest.fixture
+def start(forks):
+    return forks("copying_program").start
+
+
+@pytest.fixture
+def killed(start):
+    def run(what, source, target, step):
+        """Run until the step; False if it ended before it."""
+        done = start(what, source, target, step).end()
+        assert done.status in (0, -signal.SIGKILL), done.complaint
+        return done.status != 0
+
+    return run
 
 
 def contents(place):
@@ -58,7 +61,7 @@ def source(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["copy", "copy.tar"])
-def test_snapshot(source, tmp_path, name):
+def test_snapshot(killed, source, tmp_path, name):
     target, died = tmp_path / name, 0
     for step in steps(name, 24):
         died += killed("snapshot", source, target, step)
@@ -73,7 +76,7 @@ def test_snapshot(source, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_export(source, tmp_path):
+def test_export(killed, source, tmp_path):
     target, died = tmp_path / "export", 0
     for step in steps("export", 24):
         died += killed("export", source, target, step)
@@ -87,7 +90,7 @@ def test_export(source, tmp_path):
 
 
 @pytest.mark.slow
-def test_import(source, tmp_path):
+def test_import(killed, source, tmp_path):
     with open_collection(source) as collection:
         export_collection(collection, tmp_path / "export", rows=16)
     target, died, seen = tmp_path / "target", 0, set()
@@ -104,7 +107,7 @@ def test_import(source, tmp_path):
 
 
 @pytest.mark.slow
-def test_repair(source, tmp_path):
+def test_repair(killed, source, tmp_path):
     died = 0
     for step in steps("repair", 40):
         place = tmp_path / str(step) / "collection"
@@ -122,19 +125,18 @@ def test_repair(source, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_snapshot_killed_at_any_instant_while_a_writer_writes(source, tmp_path):
+def test_a_snapshot_killed_at_any_instant_while_a_writer_writes(start, source, tmp_path):
     chance = random.Random(5)
     place = tmp_path / "collection"
     shutil.copytree(source, place)
     with open_collection(place, mode="write") as writer:
         for number in range(4):
-            command = [sys.executable, str(PROGRAM), "snapshot", str(place), str(tmp_path / "copy"), "1000000"]
-            program = subprocess.Popen(command)
+            program = start("snapshot", place, tmp_path / "copy", 1_000_000)
             for n in range(chance.randrange(5, 40)):
                 batch = [Document(f"n{n}", Content.of(f"new {number}"))]
                 writer.upsert(batch, np.ones((1, 8), dtype=np.float32))
-            os.kill(program.pid, signal.SIGKILL)
-            program.wait()
+            program.kill()
+            program.end()
             if (tmp_path / "copy").exists():
                 assert verify_collection(tmp_path / "copy").ok
                 shutil.rmtree(tmp_path / "copy")

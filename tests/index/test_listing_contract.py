@@ -102,7 +102,7 @@ def test_a_reader_lists_and_cannot_delete(collection, location, vectors):
     st.integers(1, 6),
     st.sampled_from([None, "odd == true", "n < 5"]),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 def test_any_history_lists_as_it_iterates(collection, vectors, history, limit, text):
     collection.delete([document.id for document in collection.documents()])
     for numbers in history:

@@ -188,7 +188,7 @@ def test_widening_is_exact(bits):
     assert (np.signbit(wide) == np.signbit(halves)).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_sequence_of_changes(tmp_path_factory, data):
     """Upserts, deletions, compactions and reopenings, seen by a writer and by a reader, against a dictionary."""

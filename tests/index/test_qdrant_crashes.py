@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mmseek.errors import CollectionLocked, CorruptCollection, NotACollection, StorageError
 from mmseek.index import open_collection
 from mmseek.index.qdrant import edge
-
-PROGRAM = Path(__file__).with_name("writer_program.py")
-
 
 HOLDER = """
 import sys
@@ -27,11 +22,6 @@ held = open_collection(sys.argv[1])
 print("open", flush=True)
 input()
 """
-
-
-def start(place):
-    command = [sys.executable, str(PROGRAM), place]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def acknowledged(output):
@@ -55,16 +45,16 @@ def check_state(place, stored):
 
 
 @pytest.mark.slow
-def test_kill_at_random_instants(tmp_path):
+def test_kill_at_random_instants(forks, tmp_path):
     chance = random.Random(11)
     folder, stored, counts = tmp_path / "edge", set(), set()
-    place = f"qdrant-edge:{folder}"
+    place, writers = f"qdrant-edge:{folder}", forks("writer_program")
     for number in range(9):
-        writer = start(place)
+        writer = writers.start(place)
         heard = "".join(writer.stdout.readline() for _ in range(chance.randint(1, 5) if number % 4 else 0))
-        time.sleep(chance.uniform(0.0, 0.06 if number % 4 else 2.0))
-        writer.send_signal(signal.SIGKILL)
-        rest, complaint = writer.communicate()
+        time.sleep(chance.uniform(0.0, 0.06 if number % 4 else 1.0))
+        writer.kill()
+        _, rest, complaint = writer.end()
         assert complaint == ""
         stored |= acknowledged(heard + rest)
         if (folder / edge.MARK).exists():
@@ -76,7 +66,7 @@ def test_kill_at_random_instants(tmp_path):
             with pytest.raises(NotACollection):
                 open_collection(place)
     assert len(counts) > 3, "the writer was always killed at the same place"
-    output, complaint = start(place).communicate(timeout=120)
+    _, output, complaint = writers.start(place).end()
     assert (complaint, output.endswith("done\n")) == ("", True)
     with open_collection(place) as collection:
         assert sorted(document.id for document in collection.documents()) == sorted(f"d{n}" for n in range(120))

@@ -90,7 +90,7 @@ def test_points_depend_on_the_id_alone():
     assert len({point_id(f"d{n}") for n in range(10_000)}) == 10_000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_terms_are_those_of_the_index_of_words(texts):
     """FTS5 finds a document by each of its terms, and counts as many of them."""

@@ -159,7 +159,7 @@ def test_a_real_limit_on_file_size(tmp_path):
     pytest.importorskip("resource", reason="limits of this kind exist on POSIX only")
     folder = tmp_path / "collection"
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(folder)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program), str(folder)], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1
@@ -210,7 +210,7 @@ def test_a_read_only_folder_is_read(tmp_path_factory, identity, documents, vecto
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(READ), str(folder)], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", textwrap.dedent(READ), str(folder)], capture_output=True, text=True, timeout=240
         )
         assert done.stdout.startswith("StorageError True\nStorageError True\n"), done
         if clean:

@@ -186,7 +186,7 @@ def test_bad_words_are_refused(make_index, vectors):
 GRID = st.lists(st.integers(-2, 2), min_size=DIM, max_size=DIM)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_sequence_of_changes(make_index, oracle, data):
     index, stored = make_index(DIM), {}

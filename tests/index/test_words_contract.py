@@ -101,7 +101,7 @@ SYNTAX = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.text(max_size=60) | st.lists(SYNTAX, max_size=10).map(" ".join) | st.lists(SYNTAX, max_size=10).map("".join))
 def test_no_text_is_syntax(collection, vectors, text):
     collection.upsert([Document("one", Content.of(text + " word")), Document("two", Content.of("other"))], vectors(2))

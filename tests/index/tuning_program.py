@@ -1,13 +1,12 @@
-"""Run by test_ann_crashes.py as a program of its own, to be killed: builds, grows and replaces a stored index.
+"""Run in a process of its own, to be killed: builds, grows and replaces a stored index.
 
-tuning_program.py FOLDER [STEP]     kills itself before its STEP-th write, sync, rename, removal or file of FAISS
+FOLDER [STEP]     kills itself before its STEP-th write, sync, rename, removal or file of FAISS
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import faiss
@@ -30,10 +29,11 @@ def store(collection, numbers) -> None:
     )
 
 
-def main(folder: str, step: int | None) -> None:
+def run(arguments: list[str]) -> None:
+    folder, *step = arguments
     collection = open_collection(folder, mode="write", encoder=program.IDENTITY)
-    if step is not None:
-        program.die_at(step)
+    if step:
+        program.die_at(int(step[0]))
         plain = faiss.write_index
 
         def torn(index, path):
@@ -52,7 +52,3 @@ def main(folder: str, step: int | None) -> None:
         collection.compact()
         print("folded", flush=True)
     collection.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -1,7 +1,7 @@
-"""Run by test_crashes.py as a program of its own, to be killed: indexes a corpus, and says what was acknowledged.
+"""Run in a process of its own, to be killed: indexes a corpus, and says what was acknowledged.
 
-writer_program.py PLACE             indexes what is missing, in batches, with replacements, deletions, compactions
-writer_program.py PLACE STEP       the same, and kills itself before its STEP-th write, sync, rename or truncation
+PLACE           indexes what is missing, in batches, with replacements, deletions, compactions
+PLACE STEP     the same, and kills itself before its STEP-th write, sync, rename or truncation
 
 A place whose name ends with `-tokens` holds a vector for each token.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import sys
 
 import numpy as np
 
@@ -60,9 +59,10 @@ def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def main(folder: str, step: int | None) -> None:
-    if step is not None:
-        die_at(step)
+def run(arguments: list[str]) -> None:
+    folder, *step = arguments
+    if step:
+        die_at(int(step[0]))
     many = folder.endswith("-tokens")
     collection = open_collection(folder, mode="write", encoder=TOKENS if many else IDENTITY)
 
@@ -84,7 +84,3 @@ def main(folder: str, step: int | None) -> None:
             collection.compact()
     say("done")
     collection.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -16,7 +16,8 @@ RUN = """
 import sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": sys.argv[2]}}).execute()
+where = {"metadata": {"path": sys.argv[2]}}
+NotebookClient(notebook, timeout=400, startup_timeout=400, kernel_name="python3", resources=where).execute()
 texts = [o.get("text", "") for c in notebook.cells for o in c.get("outputs", [])]
 pictures = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
 print("".join(texts)); print("pictures:", len(pictures))

@@ -82,7 +82,7 @@ def test_several_captions_are_asked_for_at_once(
     run: Run, fake_chat: Any, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmseek.pipeline.jobs._AT_ONCE", 3)
-    together = threading.Barrier(3, timeout=60)
+    together = threading.Barrier(3, timeout=120)
 
     def answer(body: Any) -> str:
         together.wait()
@@ -158,6 +158,56 @@ def test_a_picture_that_is_broken_says_so_once(run: Run, folder: Path, fake_chat
     (folder / "gone.jsonl").write_text(json.dumps({"id": "gone", "image": "nowhere.png"}))
     report = run()
     assert [failure.item_id for failure in report.failed] == ["gone"]
+
+
+def test_pictures_of_every_kind_of_document(
+    folder: Path, run: Run, retriever: Retriever, fake_chat: Any, png: Callable[[str], bytes]
+) -> None:
+    """Those of a web page, a text file and a slide, as those that are files and pages of PDF."""
+    import docx
+    import pptx
+
+    for path in list(folder.iterdir()):
+        path.unlink()
+    (folder / "a.html").write_text('<p>before<img src="red.png"><p>after')
+    (folder / "red.png").write_bytes(png("red"))
+    document = docx.Document()
+    document.add_paragraph("a paragraph")
+    document.add_picture(io.BytesIO(png("green")))
+    document.save(str(folder / "b.docx"))
+    deck = pptx.Presentation()
+    deck.slides.add_slide(deck.slide_layouts[6]).shapes.add_picture(io.BytesIO(png("blue")), 0, 0)
+    deck.save(str(folder / "c.pptx"))
+    fake_chat.answers = ["one", "two", "three"]
+
+    assert run().ok
+
+    found = {document.id: document for document in retriever.collection.documents() if "#caption" in document.id}
+    assert [(name, document.content.text, document.parent_id) for name, document in sorted(found.items())] == [
+        ("a.html#caption", "one", "a.html"),
+        ("b.docx#caption", "two", "b.docx"),
+        ("c.pptx#1#caption", "three", "c.pptx"),
+    ]
+
+
+def test_many_pictures_are_described_by_four(
+    folder: Path, run: Run, retriever: Retriever, fake_chat: Any, png: Callable[[str], bytes]
+) -> None:
+    for path in list(folder.iterdir()):
+        path.unlink()
+    colours = ["red", "green", "blue", "black", "white", "gray"]
+    for colour in colours:
+        (folder / f"{colour}.png").write_bytes(png(colour))
+    parts = [{"type": "image", "image": f"{colour}.png"} for colour in colours]
+    (folder / "items.jsonl").write_text(json.dumps({"id": "many", "content": parts}))
+    fake_chat.answers = ["the first four", "the last two"]
+
+    assert run().ok
+
+    (caption,) = retriever.collection.get(["many#caption"]).values()
+    assert caption.content.text == "the first four\n\nthe last two"
+    sent = [sum(part["type"] == "image_url" for part in body["messages"][1]["content"]) for body in fake_chat.bodies]
+    assert sent == [4, 2]
 
 
 def test_a_captioner_needs_a_prompt_and_a_call() -> None:

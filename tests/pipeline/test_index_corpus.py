@@ -18,8 +18,9 @@ from mmseek import Content, Document, Encoded, EncodeRequest, Image
 from mmseek.digest import digest
 from mmseek.errors import EncoderMismatch, InputError, ItemError, StorageError
 from mmseek.index import open_collection
-from mmseek.index.corpus import Skipped, read_corpus
+from mmseek.index.corpus import Deferred, Skipped, held_bytes, read_corpus
 from mmseek.pipeline.indexing import index_corpus
+from mmseek.pipeline.jobs import Job, chunks
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress, write_report
 from mmseek.protocols import Collection
 from mmseek.testing import FakeEncoder
@@ -308,6 +309,36 @@ def test_reading_never_runs_far_ahead(collection: Collection, encoder: FakeEncod
     assert farthest <= 20 + 20 + 8 + 1  # a chunk, a batch, the encoder's window
 
 
+def test_large_documents_are_stored_before_a_batch_is_full(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what waits to be looked at nor what waits to be stored holds more than so many bytes of documents."""
+    monkeypatch.setattr("mmseek.pipeline.indexing.BATCH_BYTES", 1000)
+    recorded = Recording(collection)
+    read = farthest = 0
+
+    def large() -> Iterator[Document]:
+        nonlocal read, farthest
+        for number in range(40):
+            read += 1
+            farthest = max(farthest, read - sum(recorded.sizes))
+            yield Document(str(number), Content.of(f"{number:02}" * 150))
+
+    index_corpus(large(), FakeEncoder(window=1), recorded, batch_size=1000)  # type: ignore[arg-type]
+
+    assert recorded.sizes == [4] * 10
+    assert farthest <= 4 + 4 + 1, "a chunk, a batch, the encoder's window"
+
+
+def test_jobs_are_cut_by_what_they_hold() -> None:
+    documents = [Document(str(number), Content.of("x" * size)) for number, size in enumerate((10, 80, 20, 5, 5, 5))]
+    jobs = [Job(document, "") for document in documents]
+    assert [len(chunk) for chunk in chunks(jobs, 3, 90)] == [2, 3, 1]
+    waiting = [Job(Deferred(str(number), "", "", lambda: documents[0], held=50), "") for number in range(3)]
+    assert [len(chunk) for chunk in chunks(waiting, 9, 90)] == [2, 1]
+    assert held_bytes(Content.frames(b"video", 8)) == 5, "the frames share it"
+
+
 def test_progress_adds_up(collection: Collection, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmseek.pipeline.indexing._PROGRESS_SECONDS", 0.0)
     index_corpus(texts("a"), encoder, collection)
@@ -384,7 +415,7 @@ def test_report_file_names_every_failure(tmp_path: Path) -> None:
 pairs = st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["one", "two", "BAD", ""])), max_size=8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(runs=st.lists(pairs, min_size=1, max_size=4), batch_size=st.integers(1, 4))
 def test_any_sequence_of_runs_equals_a_plain_dictionary(
     tmp_path_factory: pytest.TempPathFactory, runs: Sequence[Sequence[tuple[str, str]]], batch_size: int

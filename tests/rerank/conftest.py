@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 
 from mmseek._types import Image
+from mmseek.testing import noise_picture
 
 WORDS = [
     "a",
@@ -103,27 +104,6 @@ _TEXT: dict[str, Any] = {
     "vocab_size": 256 + len(MARKS) + len(ANSWERS),
     "max_position_embeddings": 4096,
 }
-_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-_VISION: dict[str, dict[str, Any]] = {
-    "qwen2_vl": {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2},
-    "qwen2_5_vl": {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_heads": 2,
-        "out_hidden_size": 32,
-        "fullatt_block_indexes": [1],
-    },
-    "qwen3_vl": {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_heads": 2,
-        "out_hidden_size": 32,
-        "num_position_embeddings": 16,
-        "deepstack_visual_indexes": [0],
-    },
-}
 _CLIP = {
     "model_type": "clip_vision_model",
     "hidden_size": 16,
@@ -137,38 +117,24 @@ _CLIP = {
 
 def _tokenizer() -> Any:
     """A token a byte, the marks, and the answers; `<s>` comes before every text that asks for special tokens."""
-    from tokenizers import AddedToken, Tokenizer, pre_tokenizers, processors
-    from tokenizers.models import BPE
+    from mmseek.training.tiny import byte_tokenizer
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in MARKS])
+    tokenizer = byte_tokenizer(*MARKS, before="<s>")
     tokenizer.add_tokens(ANSWERS)
-    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 256)])
     return tokenizer
 
 
-def _qwen(kind: str, number: Callable[[str], int], tied: bool) -> Any:
+def _qwen(kind: str, tokenizer: Any, tied: bool) -> Any:
     import transformers
 
-    config, model = {
-        "qwen2_vl": (transformers.Qwen2VLConfig, transformers.Qwen2VLForConditionalGeneration),
-        "qwen2_5_vl": (transformers.Qwen2_5_VLConfig, transformers.Qwen2_5_VLForConditionalGeneration),
-        "qwen3_vl": (transformers.Qwen3VLConfig, transformers.Qwen3VLForConditionalGeneration),
+    from mmseek.training.tiny import qwen_vl_config
+
+    model = {
+        "qwen2_vl": transformers.Qwen2VLForConditionalGeneration,
+        "qwen2_5_vl": transformers.Qwen2_5_VLForConditionalGeneration,
+        "qwen3_vl": transformers.Qwen3VLForConditionalGeneration,
     }[kind]
-    text = {**_TEXT, "rope_parameters": _ROPE, "tie_word_embeddings": tied}
-    return model(
-        config(
-            text_config=text | ({"head_dim": 16} if kind == "qwen3_vl" else {}),
-            vision_config=_VISION[kind],
-            image_token_id=number("<|image_pad|>"),
-            vision_start_token_id=number("<|vision_start|>"),
-            vision_end_token_id=number("<|vision_end|>"),
-            video_token_id=_TEXT["vocab_size"],
-            tie_word_embeddings=tied,
-        )
-    )
+    return model(qwen_vl_config(kind, tokenizer, key_heads=1, tie_word_embeddings=tied, max_position_embeddings=4096))
 
 
 def _fixed(kind: str, number: Callable[[str], int]) -> Any:
@@ -210,7 +176,7 @@ def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         folder = tmp_path_factory.mktemp(kind)
         tokenizer = _tokenizer()
         torch.manual_seed(0)
-        model = _qwen(kind, tokenizer.token_to_id, tied) if "qwen" in kind else _fixed(kind, tokenizer.token_to_id)
+        model = _qwen(kind, tokenizer, tied) if "qwen" in kind else _fixed(kind, tokenizer.token_to_id)
         with torch.no_grad():
             for weight in model.parameters():
                 weight.normal_(1 if weight.ndim == 1 else 0, 0.2)
@@ -227,16 +193,7 @@ def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[[int, int], Image]:
-    """A picture of random pixels."""
-
-    def make(width: int, height: int) -> Image:
-        import numpy as np
-        import PIL.Image
-
-        pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-        return Image.from_pil(PIL.Image.fromarray(pixels))
-
-    return make
+    return noise_picture
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_batch_and_order_change_nothing(reranker: Reranker, monkeypatch: pytest.
     np.testing.assert_allclose(reranker.score(query, contents(TEXTS)), together, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.text(max_size=30), max_size=6))
 def test_any_text_has_one_score(reranker: Reranker, texts: list[str]) -> None:
     scores = reranker.score(Content.of(QUERY), contents(texts))

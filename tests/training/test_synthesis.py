@@ -80,7 +80,7 @@ def pool(pictures: Path) -> Pool:
 @pytest.fixture
 def chat(fake_chat: Any) -> Chat:
     fake_chat.answers = [well]
-    return Chat(fake_chat.url, "qwen", wait=0.01, timeout=10)
+    return Chat(fake_chat.url, "qwen", wait=0.01, timeout=120)
 
 
 @pytest.fixture
@@ -266,12 +266,12 @@ def test_an_endpoint_that_hangs_is_left_and_asked_again(
     over = threading.Event()
 
     def hangs(body: dict[str, Any]) -> str:
-        over.wait(5)
+        over.wait(120)
         return well(body)
 
     fake_chat.answers = [hangs, well]
     try:
-        report = run(rows=2, chat=replace(chat, timeout=0.3))
+        report = run(rows=2, chat=replace(chat, timeout=2))
     finally:
         over.set()
     assert (report.rows, report.calls) == (2, 3)
@@ -397,7 +397,7 @@ def test_kill_9_loses_no_answer(pictures: Path, fake_chat: Any, tmp_path: Path) 
     def go() -> tuple[int, str]:
         with subprocess.Popen([str(each) for each in line], stdout=subprocess.PIPE, text=True) as process:
             processes.append(process)
-            out, _ = process.communicate(timeout=120)
+            out, _ = process.communicate(timeout=240)
         return process.returncode, out
 
     fake_chat.answers = [well, well, well, kills, well]

@@ -156,6 +156,8 @@ class Worker(Generic[Req, Out]):
         began = time.monotonic()
         self._run(running, running.tickets)
         if not self._mine():
+            # Replaced meanwhile: for this round, whose requests were told, or while the round before was ending.
+            self._fail(running.tickets, WorkerLost(f"the {self._model.name}: its thread was replaced"))
             return
         self._round = None
         took = max(time.monotonic() - began, 1e-6)

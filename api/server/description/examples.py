@@ -160,6 +160,14 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         },
         {"documents": [_NOTE, {"id": "n2"}]},
     ),
+    "POST /v1/documents/upload": Example(
+        {
+            "indexed": 2,
+            "unchanged": 0,
+            "failed": [{"id": None, "position": 2, "code": "bad_item", "message": "is no JSON"}],
+        }
+    ),
+    "POST /v1/compact": Example({"dropped": 1200, "bytes_before": 4194304, "bytes": 2097152, "took_ms": 35.1}),
     "DELETE /v1/documents": Example({"deleted": 0, "would_delete": 1}, {"filter": "year < 2021", "dry_run": True}),
     "POST /v1/documents/get": Example(
         {"documents": [_NOTE], "missing": ["unknown"]},

@@ -21,9 +21,11 @@ from mmseek.index.aliases import resolve_alias
 from mmseek.index.durable import make_folder, storage_errors, sync_folder
 from mmseek.index.manifest import NAME as MANIFEST
 from mmseek.pipeline import Retriever
+from mmseek.pipeline.encoders import stored_identity
 
 if TYPE_CHECKING:
-    from mmseek.protocols import Collection, Encoder
+    from mmseek.pipeline.encoders import AnyEncoder
+    from mmseek.protocols import Collection
 
 _DELETED: Final = ".deleted-"
 _log = structlog.get_logger("mmseek.api")
@@ -45,12 +47,12 @@ class Hosted:
     def __init__(
         self,
         folder: Path,
-        encoders: Sequence[Encoder],
-        retriever_of: Callable[[Encoder, Collection], Retriever],
+        encoders: Sequence[AnyEncoder],
+        retriever_of: Callable[[AnyEncoder, Collection], Retriever],
         max_open: int,
     ) -> None:
         self.folder = folder.expanduser().absolute()
-        self._encoders: Mapping[str, Encoder] = {each.identity.fingerprint: each for each in encoders}
+        self._encoders: Mapping[str, AnyEncoder] = {each.identity.fingerprint: each for each in encoders}
         self._retriever_of = retriever_of
         self._handles: Handles[Retriever] = Handles(max_open)
         with storage_errors(self.folder):
@@ -58,7 +60,7 @@ class Hosted:
         self._sweep()
 
     @property
-    def encoders(self) -> Sequence[Encoder]:
+    def encoders(self) -> Sequence[AnyEncoder]:
         """Those that a collection here may be of, the usual one first."""
         return list(self._encoders.values())
 
@@ -125,7 +127,7 @@ class Hosted:
             if folder.is_file() or folder.is_symlink():
                 raise CollectionTaken(f"the name {name!r} is taken: choose another one")
             try:
-                open_collection(folder, mode="create", encoder=encoder.identity).close()
+                open_collection(folder, mode="create", encoder=stored_identity(encoder)).close()
             except (CollectionExists, NotACollection) as error:
                 raise CollectionTaken(f"the name {name!r} is taken: choose another one") from error
 
@@ -209,7 +211,7 @@ class Hosted:
             collection.close()
             raise
 
-    def _encoder_of(self, spec: str | None) -> Encoder:
+    def _encoder_of(self, spec: str | None) -> AnyEncoder:
         every = self.encoders
         if spec is None:
             return every[0]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from mmseek.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmseek.pipeline.encoders import AnyEncoder
     from mmseek.pipeline.reranking import Stage
-    from mmseek.protocols import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class CollectionRoot:
     """
 
     folder: Path
-    encoders: Sequence[Encoder]
+    encoders: Sequence[AnyEncoder]
     stages: Sequence[Stage] = ()
     max_open: int = 16
 

@@ -29,7 +29,7 @@ class Inputs:
         folder: of them all.
         store: of the jobs.
         most_bytes: that all inputs may take, those that are coming in too; of finished jobs the oldest make room.
-        root: the folder below which jobs may read files of the server; None for none.
+        root: the folder below which jobs may read what the server has; None for none.
     """
 
     def __init__(self, folder: Path, store: JobStore, most_bytes: int, root: Path | None) -> None:
@@ -73,21 +73,53 @@ class Inputs:
                 raise JobsFull(f"the inputs of jobs take {self._taken} bytes, and {self._most} are the most", 60)
             self._taken += count
 
-    def file_of(self, path: str) -> Path:
-        """A file below the folder that the operator opened.
+    @property
+    def root(self) -> Path:
+        """The folder that the operator opened, without links.
 
         Raises:
-            InputError: there is no such folder, or no such file in it.
+            InputError: there is none.
         """
         if self._root is None:
             raise InputError("this server reads no files of its own: send the lines, or start it with --import-root")
+        return self._root
+
+    def place_of(self, path: str) -> Path:
+        """A file or a folder below the folder that the operator opened.
+
+        Raises:
+            InputError: there is no such folder, or nothing of this path in it.
+        """
+        root = self.root
         try:
-            found = (self._root / path).resolve()
-            if found.is_relative_to(self._root) and found.is_file():
+            found = (root / path).resolve()
+            if found.is_relative_to(root) and (found.is_file() or found.is_dir()):
                 return found
         except (OSError, ValueError):
             pass
-        raise InputError(f"there is no file {path[:200]!r} below the folder of --import-root: give its path in there")
+        raise InputError(f"there is nothing at {path[:200]!r} below the folder of --import-root: give a path in there")
+
+    def check(self, job: Job) -> None:
+        """Refuse to go on with a job whose input is gone.
+
+        Raises:
+            InputGone: it is.
+        """
+        if job.reads_corpus:
+            self.corpus_of(job)
+        else:
+            self.of(job)
+
+    def corpus_of(self, job: Job) -> Path:
+        """The folder or document that a job reads.
+
+        Raises:
+            InputGone: it is not there any more.
+        """
+        try:
+            return self.place_of(job.source or "")
+        except InputError as error:
+            raise InputGone("what this job reads is not there any more: start a new job") from error
 
     def of(self, job: Job) -> tuple[Path, Pictures]:
         """The lines of a job and where its pictures are.
@@ -102,20 +134,20 @@ class Inputs:
             sent = folder / _FILES
             return folder / LINES, SentPictures(sent) if sent.is_dir() else NoPictures()
         try:
-            path = self.file_of(job.source)
+            path = self.place_of(job.source)
             facts = path.stat()
         except (InputError, OSError) as error:
             raise InputGone("the file of this job is not there any more: start a new job") from error
         if (facts.st_size, facts.st_mtime_ns) != (job.bytes, job.stamp):
             raise InputGone("the file of this job has changed since it began: start a new job")
-        assert self._root is not None
-        return path, FolderPictures(self._root, path.parent)
+        return path, FolderPictures(self.root, path.parent)
 
     def drop(self, job: Job) -> None:
         """Remove a job's own input."""
         if job.source is None and job.kept:
             self._store.input_gone(job)
-            self._remove(job.id, bytes_below(self._folder / job.id))
+            with self._lock:  # counted once, though the job may be forgotten while it ends
+                self._clear(job)
 
     def tidy(self) -> None:
         """Forget finished jobs of which there are too many."""
@@ -128,10 +160,14 @@ class Inputs:
         for job in self._store.with_input(finished=True):
             if self._taken + count <= self._most:
                 return
-            size = bytes_below(self._folder / job.id)
             self._store.input_gone(job)
-            shutil.rmtree(self._folder / job.id, ignore_errors=True)
-            self._taken -= size
+            self._clear(job)
+
+    def _clear(self, job: Job) -> None:
+        """Remove a job's input; the lock is held."""
+        size = bytes_below(self._folder / job.id)
+        shutil.rmtree(self._folder / job.id, ignore_errors=True)
+        self._taken = max(self._taken - size, 0)
 
     def _remove(self, name: str, size: int) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmseek.api.server.errors import JobsFull, UnknownJob
+from mmseek.api.server.errors import JobsFull, JobState, UnknownJob
+from mmseek.api.server.jobs.corpora import is_corpus
 from mmseek.api.server.jobs.inputs import Draft, Inputs
-from mmseek.api.server.jobs.store import FINISHED, Job, JobFailure, JobStore
+from mmseek.api.server.jobs.store import Job, JobFailure, JobStore
 from mmseek.api.server.jobs.worker import JobWorker
-from mmseek.media import MediaLimits
 
 if TYPE_CHECKING:
+    from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline import Retriever
 
 _PATIENCE: Final = 30.0
@@ -25,8 +26,7 @@ class Jobs:
     Args:
         folder: of this server alone; what was begun there goes on.
         use: a collection by name, or the server's own one, open until the block ends.
-        media: the limits of pictures.
-        most_bytes: of all inputs together.
+        limits: of pictures, and of all inputs together.
         most_waiting: jobs that may wait or run.
         root: below which jobs may read files of the server.
 
@@ -38,17 +38,16 @@ class Jobs:
         self,
         folder: Path,
         use: Callable[[str | None], AbstractContextManager[Retriever]],
+        limits: ServerLimits,
         *,
-        media: MediaLimits,
-        most_bytes: int,
         most_waiting: int = 100,
         root: Path | None = None,
     ) -> None:
         self._store = JobStore(folder / "jobs.sqlite")
-        self.inputs = Inputs(folder / "jobs", self._store, most_bytes, root)
+        self.inputs = Inputs(folder / "jobs", self._store, limits.max_job_bytes, root)
         self._most_waiting = most_waiting
         self._store.restart()
-        self._worker = JobWorker(self._store, self.inputs, use, media)
+        self._worker = JobWorker(self._store, self.inputs, use, limits)
 
     def check_room(self) -> None:
         """Refuse a job before its input is read.
@@ -67,13 +66,17 @@ class Jobs:
         return job
 
     def begin_file(self, name: str, collection: str | None, path: str) -> Job:
-        """A job that reads a file of the server.
+        """A job that reads a file or a folder of the server.
 
         Raises:
             InputError: it may not, or there is none.
         """
-        facts = self.inputs.file_of(path).stat()
-        job = self._store.add(name, collection, path, facts.st_size, facts.st_mtime_ns)
+        found = self.inputs.place_of(path)
+        if is_corpus(found):
+            job = self._store.add(name, collection, path, 0, 0)
+        else:
+            facts = found.stat()
+            job = self._store.add(name, collection, path, facts.st_size, facts.st_mtime_ns)
         self._worker.wake()
         return job
 
@@ -98,10 +101,12 @@ class Jobs:
 
     def cancel(self, job: Job) -> Job:
         """Stop a job; what is stored stays. One that is finished is left as it is."""
-        if job.state not in FINISHED:
-            self._store.move(job.id, "cancelled", among=("waiting", "running"))
-            self._worker.interrupt(job.id)
-        return self._store.get(job.id)
+        try:
+            cancelled = self._store.move(job.id, "cancelled", among=("waiting", "running"))
+        except JobState:
+            return self._store.get(job.id)
+        self._worker.interrupt(job.id)
+        return cancelled
 
     def resume(self, job: Job) -> Job:
         """Let a job that failed or was cancelled go on from where it stopped.
@@ -111,10 +116,10 @@ class Jobs:
             JobState: it is done, or runs.
         """
         if job.state in ("failed", "cancelled"):
-            self.inputs.of(job)
-        self._store.move(job.id, "waiting", among=("failed", "cancelled"))
+            self.inputs.check(job)
+        resumed = self._store.move(job.id, "waiting", among=("failed", "cancelled"))
         self._worker.wake()
-        return self._store.get(job.id)
+        return resumed
 
     def forget(self, job: Job) -> None:
         """Remove a finished job, its input and its failures.

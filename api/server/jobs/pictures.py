@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmseek.errors import InputError, MediaNotFound, MediaTooLarge, UrlRefused
+from mmseek.errors import InputError, MediaNotFound, MediaTooLarge
+from mmseek.fetching import is_url
 from mmseek.media import MediaLimits
 
 
@@ -64,19 +65,23 @@ class FolderPictures:
 
 
 def with_pictures(item: Mapping[str, Any], pictures: Pictures, limits: MediaLimits) -> dict[str, Any]:
-    """An item with its pictures inside, as `data:` URIs.
+    """An item with its pictures inside, as `data:` URIs; URLs stay.
 
     Raises:
-        UrlRefused: a picture is a URL; nothing is fetched.
         MediaNotFound: a picture is none of the files.
         MediaTooLarge: a file has more bytes than a picture may have.
     """
+    return replaced(item, lambda address: _inside(address, pictures, limits))
+
+
+def replaced(item: Mapping[str, Any], inside: Callable[[str], str]) -> dict[str, Any]:
+    """An item whose pictures' addresses are replaced by what a function makes of each."""
     changed = dict(item)
     if isinstance(item.get("image"), str):
-        changed["image"] = _inside(item["image"], pictures, limits)
+        changed["image"] = inside(item["image"])
     if isinstance(item.get("content"), list):
         changed["content"] = [
-            {**part, "image": _inside(part["image"], pictures, limits)}
+            {**part, "image": inside(part["image"])}
             if isinstance(part, Mapping) and isinstance(part.get("image"), str)
             else part
             for part in item["content"]
@@ -85,11 +90,8 @@ def with_pictures(item: Mapping[str, Any], pictures: Pictures, limits: MediaLimi
 
 
 def _inside(address: str, pictures: Pictures, limits: MediaLimits) -> str:
-    start = address[:8].lower()
-    if start.startswith("data:"):
+    if address[:5].lower() == "data:" or is_url(address):
         return address
-    if start.startswith(("http://", "https://")):
-        raise UrlRefused("pictures are not fetched from URLs here: send the picture along")
     shown = repr(address[:100])
     found = pictures.find(address)
     if found is None:

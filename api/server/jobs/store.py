@@ -16,7 +16,6 @@ from mmseek.errors import StorageError
 from mmseek.index.ledger import now
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
-FINISHED: Final = frozenset({"done", "failed", "cancelled"})
 MOST_FAILURES: Final = 10_000  # kept of a job; more are counted only
 _MOST_MESSAGE: Final = 1000
 
@@ -42,9 +41,9 @@ class Job(NamedTuple):
         number: counts up.
         id: what clients call it.
         collection: a name, or None for the server's own one.
-        source: the file it reads if that is not its own, below the folder that the operator opened.
+        source: what it reads if that is not its own, a path below the folder that the operator opened.
         state: waiting, running, done, failed or cancelled.
-        bytes, stamp: of the input; the time of its last change.
+        bytes, stamp: of the input; the time of its last change. Both 0 of what is read from the beginning each time.
         kept: whether the input is still there.
         place: bytes that are done.
         lines: that are done.
@@ -70,6 +69,11 @@ class Job(NamedTuple):
     message: str | None
     created_at: str
     updated_at: str
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether it reads a folder or a document, and not lines."""
+        return self.source is not None and not self.bytes and not self.stamp
 
 
 class JobFailure(NamedTuple):
@@ -116,7 +120,7 @@ class JobStore:
                 "VALUES (?, ?, ?, 'waiting', ?, ?, 1, ?, ?)",
                 (name, collection, source, size, stamp, now(), now()),
             )
-        return self.get(name)
+            return _job(sql, name)
 
     def get(self, name: str) -> Job:
         """A job.
@@ -124,10 +128,8 @@ class JobStore:
         Raises:
             UnknownJob: there is none.
         """
-        found = self._jobs("WHERE id = ?", name)
-        if not found:
-            raise UnknownJob(f"there is no job {name[:80]!r} of this collection")
-        return found[0]
+        with self._reading() as sql:
+            return _job(sql, name)
 
     def page(self, collection: str | None, limit: int, before: int) -> list[Job]:
         """Jobs of a collection, the newest first, with numbers below `before` unless that is 0."""
@@ -153,8 +155,8 @@ class JobStore:
 
     def move(
         self, name: str, state: State, *, among: Sequence[State], code: str | None = None, message: str | None = None
-    ) -> None:
-        """Bring a job into a state.
+    ) -> Job:
+        """Bring a job into a state; returns it as it is then, before anybody else does anything to it.
 
         Raises:
             UnknownJob: there is none.
@@ -166,27 +168,24 @@ class JobStore:
                 f"UPDATE jobs SET state = ?, code = ?, message = ?, updated_at = ? WHERE id = ? AND state IN ({marks})",  # noqa: S608  # question marks
                 (state, code, message, now(), name, *among),
             ).rowcount
+            found = _job(sql, name)
         if not changed:
-            raise WrongState(
-                f"the job is {self.get(name).state}, and only one that is {' or '.join(among)} can be {state}"
-            )
+            raise WrongState(f"the job is {found.state}, and only one that is {' or '.join(among)} can be {state}")
+        return found
 
     def step(self, job: Job, step: Step) -> State | None:
         """Note what a batch came to, whatever was done to the job meanwhile; returns its state, if it is there."""
         with self._writing() as sql:
-            kept = sql.execute("SELECT count(*) FROM failures WHERE job = ?", (job.number,)).fetchone()[0]
-            rows = [
-                (job.number, one.line, one.id, one.code, one.message[:_MOST_MESSAGE])
-                for one in step.failures[: max(MOST_FAILURES - kept, 0)]
-            ]
-            sql.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+            return self._step(sql, job, step)
+
+    def put(self, job: Job, step: Step) -> State | None:
+        """Note what a job came to so far, in place of what was noted before; returns its state, if it is there."""
+        with self._writing() as sql:
+            sql.execute("DELETE FROM failures WHERE job = ?", (job.number,))
             sql.execute(
-                "UPDATE jobs SET place = ?, lines = ?, indexed = indexed + ?, unchanged = unchanged + ?, "
-                "failed = failed + ?, updated_at = ? WHERE number = ?",
-                (step.place, step.lines, step.indexed, step.unchanged, len(step.failures), now(), job.number),
+                "UPDATE jobs SET lines = 0, indexed = 0, unchanged = 0, failed = 0 WHERE number = ?", (job.number,)
             )
-            found = sql.execute("SELECT state FROM jobs WHERE number = ?", (job.number,)).fetchone()
-        return None if found is None else cast(State, found[0])
+            return self._step(sql, job, step)
 
     def failures(self, job: Job, limit: int, after: int) -> list[JobFailure]:
         """Lines that were not stored, behind a line."""
@@ -245,6 +244,21 @@ class JobStore:
         with self._reading() as sql:
             return list(map(Job._make, sql.execute(f"SELECT * FROM jobs {where}", values)))  # noqa: S608  # constants
 
+    def _step(self, sql: sqlite3.Connection, job: Job, step: Step) -> State | None:
+        kept = sql.execute("SELECT count(*) FROM failures WHERE job = ?", (job.number,)).fetchone()[0]
+        rows = [
+            (job.number, one.line, one.id, one.code, one.message[:_MOST_MESSAGE])
+            for one in step.failures[: max(MOST_FAILURES - kept, 0)]
+        ]
+        sql.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+        sql.execute(
+            "UPDATE jobs SET place = ?, lines = ?, indexed = indexed + ?, unchanged = unchanged + ?, "
+            "failed = failed + ?, updated_at = ? WHERE number = ?",
+            (step.place, step.lines, step.indexed, step.unchanged, len(step.failures), now(), job.number),
+        )
+        found = sql.execute("SELECT state FROM jobs WHERE number = ?", (job.number,)).fetchone()
+        return None if found is None else cast(State, found[0])
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._told():
@@ -268,3 +282,10 @@ class JobStore:
             yield
         except sqlite3.Error as error:
             raise StorageError(f"{self._path} cannot be used ({error}): check the disk") from error
+
+
+def _job(sql: sqlite3.Connection, name: str) -> Job:
+    found = sql.execute("SELECT * FROM jobs WHERE id = ?", (name,)).fetchone()
+    if found is None:
+        raise UnknownJob(f"there is no job {name[:80]!r} of this collection")
+    return Job._make(found)

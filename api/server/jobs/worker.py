@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -22,13 +22,20 @@ from mmseek.api.server.errors import (
 )
 from mmseek.api.server.errors import JobState as WrongState
 from mmseek.api.server.jobs.batches import failure, read_batch
+from mmseek.api.server.jobs.corpora import failures_of, read_place
 from mmseek.api.server.jobs.inputs import Inputs
+from mmseek.api.server.jobs.remote import with_fetched
 from mmseek.api.server.jobs.store import Job, JobStore, Step
 from mmseek.errors import CollectionLocked, MmseekError
-from mmseek.media import MediaLimits
+from mmseek.pipeline import index_corpus
 
 if TYPE_CHECKING:
+    from mmseek.api.server.jobs.batches import Batch
+    from mmseek.api.server.limits import ServerLimits
     from mmseek.pipeline import Retriever
+    from mmseek.pipeline.report import Progress
+
+T = TypeVar("T")
 
 _PASSING: Final = (ServerBusy, WorkerLost, DeadlineExceeded, CollectionLocked)
 _ATTEMPTS: Final = (
@@ -36,6 +43,7 @@ _ATTEMPTS: Final = (
 )
 _FIRST_WAIT: Final = 0.5
 _DAY: Final = 24 * 3600.0
+_TOLD_EVERY: Final = 1.0  # seconds: each time is a write that is waited for
 _log = structlog.get_logger("mmseek.api")
 
 
@@ -45,7 +53,7 @@ class JobWorker:
     Args:
         store, inputs: of the jobs.
         use: a collection by name, or the server's own one, open until the block ends.
-        media: the limits of pictures.
+        limits: of pictures, and what fetches those that are URLs.
         first_wait: seconds before a batch is tried again.
     """
 
@@ -54,13 +62,13 @@ class JobWorker:
         store: JobStore,
         inputs: Inputs,
         use: Callable[[str | None], AbstractContextManager[Retriever]],
-        media: MediaLimits,
+        limits: ServerLimits,
         first_wait: float = _FIRST_WAIT,
     ) -> None:
         self._store = store
         self._inputs = inputs
         self._use = use
-        self._media = media
+        self._limits = limits
         self._first_wait = first_wait
         self._work = threading.Event()
         self._stopping = threading.Event()
@@ -94,15 +102,16 @@ class JobWorker:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while True:
             self._work.clear()
+            if self._stopping.is_set():  # looked at after the clearing, which may have taken the word of `stop`
+                return
             try:
                 job = self._store.next_waiting()
                 if job is None:
                     self._work.wait()
                     continue
-                self._store.move(job.id, "running", among=("waiting",))
-                self._go(self._store.get(job.id))
+                self._go(self._store.move(job.id, "running", among=("waiting",)))
             except WrongState:  # it was cancelled just now
                 continue
             except Exception as error:  # noqa: BLE001  # the thread must outlive whatever breaks a job
@@ -114,7 +123,10 @@ class JobWorker:
     def _go(self, job: Job) -> None:
         """One job, to its end or until somebody wants something else."""
         try:
-            self._batches(job)
+            if job.reads_corpus:
+                self._patiently(lambda: self._corpus(job))
+            else:
+                self._batches(job)
         except (ClientGone, ServerStopping):
             return  # interrupted: its state says by whom
         except MmseekError as error:
@@ -132,22 +144,25 @@ class JobWorker:
     def _batches(self, job: Job) -> None:
         place, lines = job.place, job.lines
         while not self._stopping.is_set():
-            step, ended = self._patiently(job, place, lines)
+            step, ended = self._patiently(lambda: self._batch(job, place, lines))  # noqa: B023  # called at once
             place, lines = step.place, step.lines
             if self._store.step(job, step) != "running":
                 return
             if ended:
-                self._store.move(job.id, "done", among=("running",))
-                self._inputs.drop(job)
-                self._inputs.tidy()
+                self._done(job)
                 return
 
-    def _patiently(self, job: Job, place: int, lines: int) -> tuple[Step, bool]:
-        """The next batch; tried again where what is wrong may pass."""
+    def _done(self, job: Job) -> None:
+        self._store.move(job.id, "done", among=("running",))
+        self._inputs.drop(job)
+        self._inputs.tidy()
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """A piece of a job; tried again where what is wrong may pass."""
         wait = self._first_wait
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._batch(job, place, lines)
+                return work()
             except _PASSING:
                 if attempt == _ATTEMPTS or self._stopping.wait(wait):
                     raise
@@ -155,25 +170,62 @@ class JobWorker:
         raise AssertionError("the last attempt returns or raises")
 
     def _batch(self, job: Job, place: int, lines: int) -> tuple[Step, bool]:
-        path, pictures = self._inputs.of(job)
+        self._claim(job)
         try:
-            batch = read_batch(path, place, lines, pictures, self._media)
-        except OSError as error:
-            raise InputGone("the input of this job cannot be read any more: send it again as a new job") from error
-        failures = list(batch.failures)
-        indexed = unchanged = 0
-        if batch.documents:
-            self._claim(job)
-            try:
+            batch = with_fetched(self._read(job, place, lines), self._limits)
+            failures = list(batch.failures)
+            indexed = unchanged = 0
+            if batch.documents:
                 with self._use(job.collection) as retriever:
                     report = retriever.add(batch.documents)
-            finally:
-                with self._lock:
-                    self._now = None
-            indexed, unchanged = report.indexed, report.unchanged
-            failures += [failure(error.line or 0, error.item_id, error) for error in report.failed]
+                indexed, unchanged = report.indexed, report.unchanged
+                failures += [failure(error.line or 0, error.item_id, error) for error in report.failed]
+        finally:
+            with self._lock:
+                self._now = None
         failures.sort()
         return Step(batch.place, batch.lines, indexed, unchanged, failures), batch.ended
+
+    def _read(self, job: Job, place: int, lines: int) -> Batch:
+        path, pictures = self._inputs.of(job)
+        try:
+            return read_batch(path, place, lines, pictures, self._limits)
+        except OSError as error:
+            raise InputGone("the input of this job cannot be read any more: send it again as a new job") from error
+
+    def _corpus(self, job: Job) -> None:
+        """All of a folder or document, from the beginning: what is stored already is seen and not encoded again."""
+        place = self._inputs.corpus_of(job)
+        told = 0.0
+
+        def check() -> None:
+            if self._stopping.is_set() or self._store.get(job.id).state != "running":
+                raise ClientGone("the job was interrupted")
+
+        def tell(now: Progress) -> None:
+            nonlocal told
+            if time.monotonic() - told >= _TOLD_EVERY:
+                told = time.monotonic()
+                self._store.put(job, Step(0, now.done, now.indexed, now.unchanged, []))
+
+        self._claim(job)
+        try:
+            with self._use(job.collection) as retriever:
+                entries = read_place(place, self._inputs.root, self._limits, check)
+                report = index_corpus(
+                    entries,
+                    retriever.encoder,
+                    retriever.collection,
+                    limits=self._limits.media,
+                    on_progress=tell,
+                )
+        finally:
+            with self._lock:
+                self._now = None
+        failed = failures_of(report.failed, place)
+        lines = report.indexed + report.unchanged + len(failed)
+        if self._store.put(job, Step(0, lines, report.indexed, report.unchanged, failed)) == "running":
+            self._done(job)
 
     def _claim(self, job: Job) -> None:
         """The job is a client of its own: its turns at the models are shared with all others.

@@ -12,8 +12,9 @@ from mmseek._types import EncodeRequest
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, role_of
+from mmseek.api.server.protocols.models import chosen_encoder
 from mmseek.api.server.protocols.vectors import as_base64, as_lists, quantise, shorten
-from mmseek.api.server.protocols.working import embed, encoder_name, parse
+from mmseek.api.server.protocols.working import embed, parse
 from mmseek.api.server.service import ServiceDep
 from mmseek.errors import InputError
 
@@ -35,9 +36,9 @@ class EmbedBody(BaseModel):
 @router.post("/v2/embed")
 async def embed_v2(body: EmbedBody, request: Request, service: ServiceDep) -> NumbersResponse:
     """Vectors of texts, pictures or both, as Cohere's clients ask for them."""
-    encoder_name(service, body.model)
+    _, served = chosen_encoder(service, body.model)
     what, requests = await parse(service, request, lambda: _read(body, service.limits))
-    found = await embed(service, requests, what)
+    found = await embed(service, served, requests, what)
     rows = shorten(found.rows, body.output_dimension)
     embeddings = {
         kind: as_base64(rows) if kind == "base64" else as_lists(quantise(rows, kind))

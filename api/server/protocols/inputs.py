@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from mmseek._addresses import AddressRules, picture_at
 from mmseek._types import Content, EncodeRequest, Image, Part, Role, Text
+from mmseek.api.server.fetched import refused
 from mmseek.api.server.limits import ServerLimits
-from mmseek.errors import EncodeError, InputError, ItemError, MmseekError, UrlRefused
+from mmseek.errors import EncodeError, InputError, ItemError, MmseekError
 from mmseek.fetching import is_url
 from mmseek.jsonl import check_text
 
@@ -180,7 +181,7 @@ def _picture(address: object, limits: ServerLimits) -> Image:
         raise ItemError("a picture must be a string: a data: URI or base64")
     if is_url(address):
         if limits.fetcher is None:
-            raise UrlRefused("pictures are not fetched from URLs here: send the picture as a data: URI")
+            raise refused()
         return Image(url=address)
     if address[:5].lower() == "data:":
         return picture_at(address, "a picture", AddressRules(None, False, limits.media.max_bytes))

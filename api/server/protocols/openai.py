@@ -6,21 +6,24 @@ Sources: the OpenAI API reference, "Embeddings"; vLLM's docs, "Pooling models"; 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, Field
 
 from mmseek._types import EncodeRequest
-from mmseek.api.server.errors import UnknownModel
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, read_messages, role_of
+from mmseek.api.server.protocols.models import chosen_encoder, find_model, list_models
 from mmseek.api.server.protocols.vectors import as_base64, as_lists, quantise, shorten
-from mmseek.api.server.protocols.working import Embedded, embed, encoder_name, names_of, parse
+from mmseek.api.server.protocols.working import Embedded, embed, parse
 from mmseek.api.server.schemas import ErrorAnswer
-from mmseek.api.server.service import Service, ServiceDep
+from mmseek.api.server.service import ServiceDep
 from mmseek.errors import InputError
+
+if TYPE_CHECKING:
+    from mmseek._types import FloatArray
 
 router = APIRouter(tags=["embeddings"], responses={400: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}})
 
@@ -52,6 +55,7 @@ class EmbeddingsBody(BaseModel):
     output_dtype: str | None = Field(None, description="float, int8, uint8, binary or ubinary (Voyage)")
     output_dimension: int | None = Field(None, ge=1, strict=True)
     late_chunking: bool | None = None
+    return_multivector: bool = Field(False, description="a vector for each token, from a model that gives them (Jina)")
 
     def kind_and_packing(self) -> tuple[str, bool]:
         """The type of the numbers, and whether they come as base64."""
@@ -62,11 +66,12 @@ class EmbeddingsBody(BaseModel):
 
 
 class EmbeddingAnswer(BaseModel):
-    """One vector: a list of numbers, or base64 of little-endian float32."""
+    """One vector: a list of numbers, or base64 of little-endian float32; `embeddings` if each token has its own."""
 
     object: str
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | str | None = None
+    embeddings: list[list[float]] | list[str] | None = None
 
 
 class UsageAnswer(BaseModel):
@@ -91,9 +96,9 @@ async def embeddings(
     body: Annotated[EmbeddingsBody, Body(openapi_examples=_EXAMPLES)], request: Request, service: ServiceDep
 ) -> NumbersResponse:
     """Vectors of texts, pictures and both, as OpenAI's clients ask for them."""
-    name = encoder_name(service, body.model)
+    name, served = chosen_encoder(service, body.model, tokens=body.return_multivector)
     requests = await parse(service, request, lambda: _read(body, service.limits))
-    found = await embed(service, requests)
+    found = await embed(service, served, requests)
     return NumbersResponse(_answer(body, found, name))
 
 
@@ -116,12 +121,17 @@ def _read(body: EmbeddingsBody, limits: ServerLimits) -> list[EncodeRequest]:
 
 def _answer(body: EmbeddingsBody, found: Embedded, name: str) -> dict[str, Any]:
     kind, packed = body.kind_and_packing()
-    numbers = quantise(shorten(found.rows, body.dimensions or body.output_dimension), kind)
-    rows = as_base64(numbers) if packed else as_lists(numbers)
+
+    def written(rows: FloatArray) -> list[Any]:
+        numbers = quantise(shorten(rows, body.dimensions or body.output_dimension), kind)
+        return as_base64(numbers) if packed else as_lists(numbers)
+
+    key = "embeddings" if body.return_multivector else "embedding"
+    rows = [written(each) for each in found.vectors] if body.return_multivector else written(found.rows)
     total = sum(found.tokens)
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
+        "data": [{"object": "embedding", "index": index, key: row} for index, row in enumerate(rows)],
         "model": name,
         "usage": {"prompt_tokens": total, "total_tokens": total},
     }
@@ -130,38 +140,10 @@ def _answer(body: EmbeddingsBody, found: Embedded, name: str) -> dict[str, Any]:
 @router.get("/v1/models")
 async def models(service: ServiceDep) -> NumbersResponse:
     """The models that this server runs, under the names that requests may use."""
-    return NumbersResponse({"object": "list", "data": _models(service)})
+    return NumbersResponse({"object": "list", "data": list_models(service)})
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, service: ServiceDep) -> NumbersResponse:
     """One model."""
-    found = next((each for each in _models(service) if each["id"] == name), None)
-    if found is None:
-        raise UnknownModel(f"there is no model {name[:200]!r} here: GET /v1/models lists what there is")
-    return NumbersResponse(found)
-
-
-def _models(service: Service) -> list[dict[str, Any]]:
-    about = []
-    if service.encoder is not None:
-        identity = service.encoder.identity
-        about += [
-            _about(name, "embedding", identity.fingerprint) | {"dimensions": identity.dim}
-            for name in dict.fromkeys([*service.names, *names_of(identity.spec)])
-        ]
-    if service.reranker is not None:
-        ranker = service.reranker.identity
-        about += [_about(name, "rerank", ranker.fingerprint) for name in names_of(ranker.spec)]
-    return about
-
-
-def _about(name: str, task: str, fingerprint: str) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "mmseek",
-        "task": task,
-        "fingerprint": fingerprint,
-    }
+    return NumbersResponse(find_model(service, name))

@@ -17,8 +17,9 @@ from pydantic import BaseModel, Field
 from mmseek._types import Content, Pair
 from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.protocols.inputs import check_count, placed, read_item
+from mmseek.api.server.protocols.models import reranker_name
 from mmseek.api.server.protocols.relevance import relevance
-from mmseek.api.server.protocols.working import pair_tokens, parse, reranker_name, score
+from mmseek.api.server.protocols.working import pair_tokens, parse, score
 from mmseek.api.server.service import ServiceDep
 from mmseek.errors import InputError, MmseekError
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 from mmseek._types import EncodeRequest
 from mmseek.api.server.protocols.answers import NumbersResponse
 from mmseek.api.server.protocols.inputs import read_inputs, role_of
+from mmseek.api.server.protocols.models import chosen_encoder
 from mmseek.api.server.protocols.vectors import as_base64, as_lists, quantise, shorten
-from mmseek.api.server.protocols.working import embed, encoder_name, parse
+from mmseek.api.server.protocols.working import embed, parse
 from mmseek.api.server.service import ServiceDep
 from mmseek.media import probe
 
@@ -34,10 +35,10 @@ class MultimodalBody(BaseModel):
 @router.post("/multimodalembeddings", include_in_schema=False)
 async def multimodal(body: MultimodalBody, request: Request, service: ServiceDep) -> NumbersResponse:
     """Vectors of interleaved texts and pictures, as Voyage's client asks for them."""
-    name = encoder_name(service, body.model)
+    name, served = chosen_encoder(service, body.model)
     role = role_of(body.input_type)
     requests = await parse(service, request, lambda: read_inputs(body.inputs, "inputs", service.limits, role=role))
-    found = await embed(service, requests, "inputs")
+    found = await embed(service, served, requests, "inputs")
     numbers = quantise(shorten(found.rows, body.output_dimension), body.output_dtype or "float")
     packed = "base64" in (body.encoding_format, body.output_encoding)
     rows = as_base64(numbers) if packed else as_lists(numbers)

@@ -1,4 +1,4 @@
-"""What the protocols share: the names of the models, and running inputs through them."""
+"""What the protocols share: running inputs through the models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from mmseek._types import Content, EncodeRequest, Pair
 from mmseek.api.server.batching.facades import content_cost, first_error
-from mmseek.api.server.errors import NotOffered, UnknownModel
+from mmseek.api.server.fetched import fetched, filled, urls_of_contents
 from mmseek.api.server.protocols.inputs import placed
-from mmseek.api.server.protocols.urls import fetched
-from mmseek.api.server.service import Service
+from mmseek.api.server.service import Served, Service
+from mmseek.errors import MmseekError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,44 +28,15 @@ _LARGE: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors (n, dim) and how many tokens each input had."""
+    """One vector an input (dim,), or one for each of its tokens (tokens, dim); and how many tokens each input had."""
 
-    rows: FloatArray
+    vectors: Sequence[FloatArray]
     tokens: Sequence[int]
 
-
-def names_of(spec: str) -> list[str]:
-    """What clients may call a model: its spec, and the name behind the family, with and without its revision."""
-    names = [spec, spec.partition("@")[0]]
-    names += [name.partition(":")[2] for name in names]
-    return [name for name in dict.fromkeys(names) if name]
-
-
-def encoder_name(service: Service, asked: str | None) -> str:
-    """The name to answer with.
-
-    Raises:
-        NotOffered: the server has no encoder.
-        UnknownModel: it has another one.
-    """
-    if service.encoder is None:
-        raise NotOffered("this server has no encoder: start it with --encoder SPEC or --collection PLACE")
-    return _name(asked, service.encoder.identity.spec, service.names)
-
-
-def reranker_name(service: Service, asked: str | None) -> str:
-    """As `encoder_name`, of the reranker."""
-    if service.reranker is None:
-        raise NotOffered("this server has no reranker: start it with --rerank SPEC")
-    return _name(asked, service.reranker.identity.spec, service.names)
-
-
-def _name(asked: str | None, spec: str, aliases: Sequence[str]) -> str:
-    if not asked:
-        return (*aliases, spec)[0]
-    if asked not in (*aliases, *names_of(spec)):
-        raise UnknownModel(f"there is no model {asked[:200]!r} here: GET /v1/models lists what there is")
-    return asked
+    @property
+    def rows(self) -> FloatArray:
+        """One vector an input, (n, dim)."""
+        return np.stack(self.vectors)
 
 
 async def parse(service: Service, request: Request, read: Callable[[], T]) -> T:
@@ -75,26 +46,24 @@ async def parse(service: Service, request: Request, read: Callable[[], T]) -> T:
     return read() if small else await service.reading.run(read)
 
 
-async def embed(service: Service, requests: Sequence[EncodeRequest], what: str = "input") -> Embedded:
-    """Encode inputs through the queue.
+async def embed(service: Service, served: Served, requests: Sequence[EncodeRequest], what: str = "input") -> Embedded:
+    """Encode inputs through an encoder's queue.
 
     Raises:
         MmseekError: the first input that cannot be encoded, named by its place.
     """
-    assert service.encoder is not None
-    assert service.encoder_queue is not None
     contents = await _with_pictures(service, [request.content for request in requests], what)
     requests = [replace(request, content=content) for request, content in zip(requests, contents, strict=True)]
-    outcomes = await service.encoder_queue.outcomes(requests)
+    outcomes = await served.queue.outcomes(requests)
     wrong = first_error(outcomes)
     if wrong is not None:
         raise placed(wrong[1], f"{what}[{wrong[0]}]") from wrong[1]
-    rows = np.stack([outcome.vector for outcome in outcomes if outcome.vector is not None])
+    vectors = [outcome.vector for outcome in outcomes if outcome.vector is not None]
     tokens = [
         content_cost(request.content) if outcome.tokens is None else outcome.tokens
         for request, outcome in zip(requests, outcomes, strict=True)
     ]
-    return Embedded(rows, tokens)
+    return Embedded(vectors, tokens)
 
 
 async def score(service: Service, pairs: Sequence[Pair], what: str = "documents") -> list[float]:
@@ -119,12 +88,14 @@ async def _with_pictures(service: Service, contents: Sequence[Content], what: st
     Raises:
         MmseekError: of the first that cannot be had, named by its place.
     """
-    found: list[Content] = []
-    for place, content in enumerate(await fetched(contents, service.limits)):
-        if not isinstance(content, Content):
-            raise placed(content, f"{what}[{place}]") from content
-        found.append(content)
-    return found
+    found = await fetched(urls_of_contents(contents), service.limits)
+    whole: list[Content] = []
+    for place, content in enumerate(contents):
+        try:
+            whole.append(filled(content, found))
+        except MmseekError as error:
+            raise placed(error, f"{what}[{place}]") from error
+    return whole
 
 
 def pair_tokens(query: Content, documents: Sequence[Content]) -> int:

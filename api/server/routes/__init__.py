@@ -18,6 +18,8 @@ from mmseek.api.server.routes import (
     pictures,
     search,
     thumbnails,
+    upkeep,
+    uploads,
     web,
 )
 
@@ -30,7 +32,9 @@ _OF_A_COLLECTION = (
     jobs.table,
     pictures.table,
     documents.table,
+    uploads.table,
     thumbnails.table,
+    upkeep.table,
 )
 
 __all__ = ["ROUTERS", "include_collections"]

@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from mmseek.api.server.answering import Answering, AnsweringDep
 from mmseek.api.server.choosing import chosen_depths, chosen_reranking
+from mmseek.api.server.fetched import Fetched, fetched
 from mmseek.api.server.hosting.place import Place, PlaceDep
-from mmseek.api.server.reading import read_query
+from mmseek.api.server.reading import read_query, urls_of_query
 from mmseek.api.server.routes.table import RouteTable
 from mmseek.api.server.schemas import AskAnswer, AskBody, AskOffer, ErrorAnswer, SearchBody
 from mmseek.api.server.service import Service
@@ -84,8 +85,9 @@ async def _last(made: AsyncGenerator[ServerEvent, None]) -> dict[str, Any]:
 
 async def _events(body: AskBody, place: Place, answering: Answering) -> AsyncGenerator[ServerEvent, None]:
     service = place.service
+    found = await fetched(urls_of_query(body), service.limits)
     async with place.held(service.reading) as retriever:
-        question = await service.reading.run(_read, retriever, body, service, answering)
+        question = await service.reading.run(_read, retriever, body, service, answering, found)
         with answering.place():
             stream = astream_answer(
                 question.retriever, question.query, question.chat, question.how, run=service.encoding.run
@@ -115,8 +117,8 @@ def _source_json(source: Source, base: str) -> dict[str, Any]:
     }
 
 
-def _read(retriever: Retriever, body: AskBody, service: Service, answering: Answering) -> _Question:
-    query = read_query(SearchBody(**body.model_dump(include=_SEARCHED)), service.limits)
+def _read(retriever: Retriever, body: AskBody, service: Service, answering: Answering, found: Fetched) -> _Question:
+    query = read_query(SearchBody(**body.model_dump(include=_SEARCHED)), service.limits, found=found)
     most = answering.budget
     budget = Budget(
         _within("context_chars", body.context_chars, most.chars),

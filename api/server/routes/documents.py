@@ -6,13 +6,14 @@ from fastapi.responses import JSONResponse
 
 from mmseek._types import Document
 from mmseek.api.server.errors import DocumentNotFound
-from mmseek.api.server.hosting.place import PlaceDep
+from mmseek.api.server.fetched import Fetched, fetched, urls_of_items
+from mmseek.api.server.hosting.place import Place, PlaceDep
+from mmseek.api.server.limits import ServerLimits
 from mmseek.api.server.reading import Failure, own_code, read_documents
 from mmseek.api.server.routes.table import RouteTable
 from mmseek.api.server.schemas import DeletedAnswer, DocumentsAnswer, DocumentsBody, ErrorAnswer
 from mmseek.api.server.showing import document_json
 from mmseek.errors import InputError, ItemError
-from mmseek.media import MediaLimits
 from mmseek.pipeline import Retriever
 
 table = RouteTable("/documents", tags=["documents"])
@@ -22,11 +23,7 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer}}
 @table.post("", response_model=DocumentsAnswer)
 async def add(body: DocumentsBody, place: PlaceDep) -> JSONResponse:
     """Add documents, or replace those of equal id. Each has its own outcome; what is counted is durable."""
-    limits = place.service.limits
-    most = limits.max_documents
-    if len(body.documents) > most:
-        raise InputError(f"there are {len(body.documents)} documents, and {most} are the most: send several requests")
-    return JSONResponse(await place.run(place.service.writing, _add, body.documents, limits.media))
+    return JSONResponse(await store(body.documents, place))
 
 
 @table.get("/{document_id:path}", responses=_UNKNOWN)
@@ -47,12 +44,26 @@ async def remove(document_id: str, place: PlaceDep) -> JSONResponse:
     return JSONResponse({"deleted": deleted})
 
 
+async def store(items: list[Any], place: Place) -> dict[str, Any]:
+    """Store items; the outcome of each, as `DocumentsAnswer` has it.
+
+    Raises:
+        InputError: there are too many.
+    """
+    limits = place.service.limits
+    most = limits.max_documents
+    if len(items) > most:
+        raise InputError(f"there are {len(items)} documents, and {most} are the most: send several requests")
+    found = await fetched(urls_of_items(items), limits)
+    return await place.run(place.service.writing, _add, items, limits, found)
+
+
 def _get(retriever: Retriever, ids: list[str]) -> dict[str, Document]:
     return retriever.collection.get(ids)
 
 
-def _add(retriever: Retriever, items: list[Any], media: MediaLimits) -> dict[str, Any]:
-    entries = list(read_documents(items, media))
+def _add(retriever: Retriever, items: list[Any], limits: ServerLimits, found: Fetched) -> dict[str, Any]:
+    entries = list(read_documents(items, limits, found))
     failed = [entry for entry in entries if isinstance(entry, Failure)]
     report = retriever.add(entry for entry in entries if not isinstance(entry, Failure))
     failed += [_failure(error) for error in report.failed]

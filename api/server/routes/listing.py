@@ -42,7 +42,10 @@ async def get_many(body: IdsBody, place: PlaceDep) -> JSONResponse:
 
 @table.delete("", response_model=DeletedAnswer)
 async def remove_many(body: DeleteBody, place: PlaceDep) -> JSONResponse:
-    """Remove documents by id, unknown ones being no error, or all that a filter holds for; `dry_run` only counts."""
+    """Remove documents by id, unknown ones being no error, or all that a filter holds for; `dry_run` only counts.
+
+    With `compact` the answer comes when the space of what was removed, now or before, has been given back.
+    """
     if (body.ids is None) == (body.filter is None):
         raise InputError("a deletion names its documents by ids or by filter: give one of them")
     check_ids(body.ids or (), "ids", place.service.limits)
@@ -99,5 +102,9 @@ def _count(retriever: Retriever, body: DeleteBody) -> int:
 
 def _remove(retriever: Retriever, body: DeleteBody) -> int:
     if body.filter is not None:
-        return listing_of(retriever).delete_where(body.filter)
-    return retriever.delete(body.ids or ())
+        removed = listing_of(retriever).delete_where(body.filter)
+    else:
+        removed = retriever.delete(body.ids or ())
+    if body.compact:
+        retriever.collection.compact()
+    return removed

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from mmseek._types import Content, Image, Part, Query, SearchMode, Text
 from mmseek.api.server.choosing import chosen_depths, chosen_reranking
+from mmseek.api.server.fetched import Fetched, fetched
 from mmseek.api.server.hosting.place import Place, PlaceDep
-from mmseek.api.server.reading import check_ids, read_query
+from mmseek.api.server.reading import check_ids, read_query, urls_of_query
 from mmseek.api.server.routes.table import RouteTable
 from mmseek.api.server.schemas import ErrorAnswer, RecommendBody, RerankingBody, SearchAnswer, SearchBody
 from mmseek.api.server.showing import search_json
@@ -24,7 +25,7 @@ table = RouteTable(tags=["search"], responses={400: {"model": ErrorAnswer}})
 @table.post("/search", response_model=SearchAnswer)
 async def search(body: SearchBody, place: PlaceDep) -> JSONResponse:
     """Find the documents nearest to a text, a picture, or both."""
-    return JSONResponse(await place.run(place.service.encoding, _search, place, body, None))
+    return JSONResponse(await _answer(place, body, None))
 
 
 @table.post("/search/upload", response_model=SearchAnswer)
@@ -45,7 +46,7 @@ async def search_upload(
     parts: list[Part] = [Image(data=await image.read())]
     if text and text.strip():
         parts.append(Text(text))
-    return JSONResponse(await place.run(place.service.encoding, _search, place, body, Content(tuple(parts))))
+    return JSONResponse(await _answer(place, body, Content(tuple(parts))))
 
 
 @table.post("/recommend", response_model=SearchAnswer)
@@ -69,8 +70,15 @@ def _form_body(fields: dict[str, Any], options: str | None) -> SearchBody:
         ) from error
 
 
-def _search(retriever: Retriever, place: Place, body: SearchBody, content: Content | None) -> dict[str, Any]:
-    query = read_query(body, place.service.limits, content)
+async def _answer(place: Place, body: SearchBody, content: Content | None) -> dict[str, Any]:
+    found = await fetched(urls_of_query(body), place.service.limits)
+    return await place.run(place.service.encoding, _search, place, body, content, found)
+
+
+def _search(
+    retriever: Retriever, place: Place, body: SearchBody, content: Content | None, found: Fetched
+) -> dict[str, Any]:
+    query = read_query(body, place.service.limits, content, found)
     return _found(retriever, query, body, place, explain=body.explain)
 
 

@@ -5,15 +5,18 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from mmseek.api.server.conditional import answer_with_tag
-from mmseek.api.web import PAGE_HEADERS, assets
+from mmseek.api.server.service import ServiceDep
+from mmseek.api.web import PAGE, PAGE_BESIDE_OWN, PAGE_HEADERS, PAGE_OF_SEVERAL, assets
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page(request: Request) -> Response:
+async def page(request: Request, service: ServiceDep) -> Response:
     """The search page."""
-    return _asset(request, "index.html")
+    if service.hosted is None:
+        return _asset(request, PAGE)
+    return _asset(request, PAGE_OF_SEVERAL if service.opened is None else PAGE_BESIDE_OWN)
 
 
 @router.get("/web/{name}")

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 OPEN: Final = frozenset({"/", "/health", "/health/live", "/health/ready"})
 OPEN_FOLDER: Final = "/web/"
 _ADMIN: Final = frozenset({"/metrics"})
-_WRITES: Final = ("/v1/documents", "/v1/collections", "/v1/aliases", "/v1/jobs")
-# Of what changes things by its address, these only ask.
-_ASKS: Final = re.compile(r"/v1(/collections/[^/]+)?/(search|search/upload|recommend|ask|documents/get)\Z")
-_MANAGES: Final = re.compile(r"/v1/(collections(/[^/]+)?|aliases(/[^/]+)?)\Z")
+# Of what is asked by POST, these change nothing.
+_ASKS: Final = re.compile(
+    r"/v1(/collections/[^/]+)?/(search|search/upload|recommend|ask|documents/get)\Z"
+    r"|(/v1)?/(embeddings|multimodalembeddings|embed|rerank|score)\Z|/v2/(embed|rerank)\Z"
+)
+_MANAGES: Final = re.compile(r"/v1/(collections(/[^/]+)?|aliases(/[^/]+)?|(collections/[^/]+/)?compact)\Z")
 
 _audit = structlog.get_logger("mmseek.audit")
 
@@ -37,9 +39,7 @@ def needed_scope(method: str, path: str) -> Scope:
         return "read"
     if _MANAGES.match(path):
         return "admin"
-    if method == "POST" and (_ASKS.match(path) or not path.startswith(_WRITES)):
-        return "read"
-    return "write"
+    return "read" if method == "POST" and _ASKS.match(path) else "write"
 
 
 class KeyCheck:

@@ -1,10 +1,16 @@
 // An answer with its sources, where the server has a chat endpoint. Its words are text, whatever they look like.
 
-import { call, fetched } from "./api.js";
+import { call, fetched, here } from "./api.js";
 import { $, make } from "./dom.js";
 import { openDocument } from "./reading.js";
 
 let current = null; // the answer that is on its way
+
+/** Take away what was answered before: it is of another collection. */
+export function forgetAnswer() {
+  current?.abort();
+  $("answer").hidden = true;
+}
 
 /** Show the button if there is somebody to ask. `asked()` gives the body of a search, `complain(words)` shows a problem. */
 export async function offerAnswers(asked, complain) {
@@ -18,9 +24,8 @@ export async function offerAnswers(asked, complain) {
 }
 
 async function answer({ text, image, instruction, filter, mode }, complain) {
-  current?.abort();
+  forgetAnswer();
   complain("");
-  $("answer").hidden = true;
   if (!text && !image) return;
   const mine = new AbortController();
   current = mine;
@@ -29,7 +34,7 @@ async function answer({ text, image, instruction, filter, mode }, complain) {
   try {
     const body = JSON.stringify({ text, image, instruction, filter, mode, stream: true });
     const headers = { "Content-Type": "application/json" };
-    const response = await fetched("v1/ask", { method: "POST", headers, body, signal: mine.signal });
+    const response = await fetched(here("ask"), { method: "POST", headers, body, signal: mine.signal });
     let words = "";
     for await (const { name, data } of events(response.body)) {
       if (name === "text") show((words += data.text), []);
@@ -56,7 +61,7 @@ function placeOf({ number, title, page, region, passage }) {
   return `[${number}] ${title}${where}${at}`;
 }
 
-const open = async (id) => openDocument(await call(`v1/documents/${encodeURIComponent(id)}`));
+const open = async (id) => openDocument(await call(here(`documents/${encodeURIComponent(id)}`)));
 
 /** Server-sent events of a body: each a name and an object. */
 async function* events(body) {

@@ -3,6 +3,7 @@
 const KEY = "mmseek.key";
 let key = sessionStorage.getItem(KEY);
 let asking = null;
+let base = "v1";
 
 export class Problem extends Error {
   constructor(message, code) {
@@ -10,6 +11,15 @@ export class Problem extends Error {
     this.code = code;
   }
 }
+
+/** What follows is asked of this collection; of the server's own one if there is no name. */
+export const setCollection = (name) => { base = name ? `v1/collections/${encodeURIComponent(name)}` : "v1"; };
+
+/** The address of something of the collection that is asked. */
+export const here = (path) => `${base}/${path}`;
+
+/** The address of what the collection holds. */
+export const about = () => (base === "v1" ? "v1/collection" : base);
 
 /** The address of something that the server names from its root. */
 export const local = (address) => new URL(address.replace(/^\//, ""), document.baseURI).href;

@@ -1,8 +1,9 @@
 // The page: what is asked, the address that says so, and what was found.
 
-import { offerAnswers } from "./answer.js";
-import { call, Problem } from "./api.js";
+import { forgetAnswer, offerAnswers } from "./answer.js";
+import { about, call, here, Problem } from "./api.js";
 import { showHits } from "./cards.js";
+import { chooseFrom, collection, offerCollections, several } from "./collections.js";
 import { $, count, dataUri } from "./dom.js";
 import { openDocument, whenLiked } from "./reading.js";
 import "./theme.js";
@@ -33,6 +34,7 @@ async function search() {
   const body = asked();
   current?.abort();
   complain("");
+  if (several && collection() === null) return;
   if (!body.text && !body.image && !body.like) {
     showHits([], {});
     $("more").hidden = true;
@@ -44,7 +46,7 @@ async function search() {
   document.body.classList.add("busy");
   $("hits").setAttribute("aria-busy", "true");
   try {
-    const answer = await call("v1/search", { body, signal: mine.signal });
+    const answer = await call(here("search"), { body, signal: mine.signal });
     showHits(answer.hits, { open: openDocument, like: showLike });
     $("more").hidden = answer.hits.length < k || k >= MOST;
     $("status").textContent = told(answer);
@@ -85,18 +87,38 @@ function toAddress() {
   }
   if (like) wanted.set("like", like);
   if ($("explain").checked) wanted.set("explain", "1");
+  if (collection()) wanted.set("collection", collection());
   const address = wanted.size ? `?${wanted}` : location.pathname;
   if (address !== (location.search || location.pathname)) history.pushState(null, "", address);
 }
 
-function fromAddress() {
+async function fromAddress() {
   const wanted = new URLSearchParams(location.search);
+  const before = collection();
+  const wrong = chooseFrom(wanted);
   for (const [name, field] of Object.entries(FIELDS)) $(field).value = wanted.get(name) ?? (name === "mode" ? "dense" : "");
   if (!$("mode").value) $("mode").value = "dense";
   $("explain").checked = wanted.get("explain") === "1";
   setLike(wanted.get("like"));
   k = FIRST;
-  return search();
+  if (collection() !== before) forgetFound();
+  await search();
+  if (wrong) complain(wrong);
+}
+
+/** Another collection is chosen: what is asked stays, what was found goes. A document of the one before means nothing. */
+function changed() {
+  forgetFound();
+  setLike(null);
+  ask();
+}
+
+function forgetFound() {
+  forgetAnswer();
+  showHits([], {});
+  $("more").hidden = true;
+  $("about").textContent = "";
+  tellAbout();
 }
 
 function ask() {
@@ -190,18 +212,31 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("popstate", fromAddress);
 
-async function about() {
+async function tellAbout() {
+  const mine = about();
+  if (several && collection() === null) return;
   try {
-    const found = await call("v1/collection");
+    const found = await call(mine);
+    if (mine !== about()) return; // another one was chosen meanwhile
     $("about").textContent = `${count(found.documents, "document")} · ${found.encoder.spec}, ${found.encoder.dim}-d`;
   } catch (error) {
-    complain(error.message);
+    if (mine === about()) complain(error.message);
   }
 }
 
+async function begin() {
+  try {
+    await offerCollections(changed);
+  } catch (error) {
+    complain(error.message);
+    return;
+  }
+  offerAnswers(asked, complain);
+  if (!several) tellAbout();
+  await fromAddress();
+  if (!location.search) $("text").focus();
+}
+
 whenLiked(showLike);
-whenAdded(about);
-offerAnswers(asked, complain);
-about();
-fromAddress();
-if (!location.search) $("text").focus();
+whenAdded(tellAbout);
+begin();

@@ -1,5 +1,7 @@
 // What a document is made of, and what stands for it in few words.
 
+import { here } from "./api.js";
+
 const CAPTIONS = ["caption", "alt", "title", "name", "description", "label"];
 const LANGUAGE = /^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$/;
 
@@ -30,4 +32,5 @@ export const languageOf = (item) => {
 /** The words for a picture that cannot be seen. */
 export const altOf = (item) => captionOf(item) || textOf(item).slice(0, 120) || `Picture of ${item.id}`;
 
-export const thumbnail = (item, which, side) => `/v1/thumbnails/${encodeURIComponent(item.id)}/${which}?side=${side}`;
+export const thumbnail = (item, which, side) =>
+  here(`thumbnails/${encodeURIComponent(item.id)}/${which}?side=${side}`);

@@ -1,6 +1,6 @@
 // Adding documents: files become items, items go in batches, and each has its own outcome.
 
-import { askForKey, headers, local, Problem } from "./api.js";
+import { askForKey, headers, here, local, Problem } from "./api.js";
 import { $, count, dataUri, make } from "./dom.js";
 
 const BATCH_BYTES = 16 * 1024 * 1024;
@@ -38,7 +38,8 @@ async function* itemsOf(file) {
 
 async function send(files) {
   if (running || !files.length) return;
-  running = { stopped: false, request: null };
+  // All of it goes where the first file goes, whatever is chosen meanwhile.
+  running = { stopped: false, request: null, address: local(here("documents")) };
   const state = { added: 0, unchanged: 0, failed: 0, done: 0, total: [...files].reduce((sum, file) => sum + file.size, 0) };
   $("upload-failures").replaceChildren();
   $("upload-state").hidden = false;
@@ -104,7 +105,7 @@ function request(body, onShare) {
   return new Promise((done, failed) => {
     const sending = new XMLHttpRequest();
     running.request = sending;
-    sending.open("POST", local("v1/documents"));
+    sending.open("POST", running.address);
     sending.responseType = "json";
     sending.setRequestHeader("Content-Type", "application/json");
     for (const [name, value] of Object.entries(headers())) sending.setRequestHeader(name, value);

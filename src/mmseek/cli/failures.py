@@ -13,6 +13,11 @@ EXIT_PARTIAL = 1
 EXIT_REFUSED = 2
 EXIT_INTERNAL = 70
 EXIT_STOPPED = 130
+# What people meant by the wrong usage that is met most often.
+_ADVICE = {
+    "unexpected extra argument": "put quotes around words that belong together",
+    "No such option: --encoder": "a collection remembers its encoder",
+}
 
 
 class Stopped(Exception):
@@ -62,4 +67,5 @@ def _usage(message: str, arguments: list[str]) -> str:
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     help_of = "mmseek --help" if verb is None or "No such command" in message else f"mmseek {verb} --help"
     sentence = message.replace("Value error, ", "").strip().rstrip(".")
-    return f"{sentence[:1].lower()}{sentence[1:]}; see {help_of}"
+    hint = "".join(f": {advice}" for words, advice in _ADVICE.items() if words in sentence)
+    return f"{sentence[:1].lower()}{sentence[1:]}{hint}; see {help_of}"

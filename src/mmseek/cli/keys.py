@@ -20,7 +20,9 @@ def keys(
     ] = None,
     scope: Annotated[
         Literal["read", "write", "admin"],
-        typer.Option("--scope", help="read: search and embed; write: change documents too; admin: metrics too."),
+        typer.Option(
+            "--scope", help="read: search and embed; write: change documents too; admin: collections and metrics too."
+        ),
     ] = "read",
     per_minute: Annotated[
         int, typer.Option("--per-minute", metavar="N", min=0, help="Requests a minute; 0: any number.")

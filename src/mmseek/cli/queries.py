@@ -25,6 +25,7 @@ class Wishes:
     like: Sequence[str] = ()
     unlike: Sequence[str] = ()
     group: bool = False
+    fold_captions: bool = False
 
 
 def build_query(
@@ -41,13 +42,15 @@ def build_query(
     """The query of words and a picture file: the picture first, as in items.
 
     Raises:
-        InputError: there is nothing to search for, or a weight is none.
+        InputError: there is nothing to search for, a weight is none, or hits are to be grouped in two ways.
         MediaNotFound: a picture is not there.
     """
     from mmseek._types import Content, Query
 
     if text is not None and not text.strip():
         text = None
+    if wishes.group and wishes.fold_captions:
+        raise InputError("hits are grouped by parent or by caption: give --group or --fold-captions, not both")
     also = tuple(_weighted(wishes))
     if text is None and image is None and not (also or wishes.like or wishes.unlike):
         raise InputError("there is nothing to search for: give a text, --image FILE, or both")
@@ -63,7 +66,7 @@ def build_query(
         also=also,
         like=tuple(wishes.like),
         unlike=tuple(wishes.unlike),
-        group_by="parent" if wishes.group else None,
+        group_by="parent" if wishes.group else "caption" if wishes.fold_captions else None,
     )
 
 

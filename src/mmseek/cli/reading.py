@@ -43,7 +43,7 @@ PassagesOption = Annotated[
     int, typer.Option("--passage-chars", metavar="N", min=0, help="Cut longer texts into passages; 0 never does.")
 ]
 OcrOption = Annotated[
-    Ocr, typer.Option("--ocr", help="Read the words of scanned pages of PDF (auto), or of all pages and pictures.")
+    Ocr, typer.Option("--ocr", help="Read the words of scans, pages without text (auto), or of all pages and pictures.")
 ]
 FiguresOption = Annotated[
     bool, typer.Option("--pdf-figures", help="Make a document of each figure of a PDF too, with its caption.")

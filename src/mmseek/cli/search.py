@@ -66,6 +66,9 @@ def search(
         list[str] | None, typer.Option("--unlike", metavar="ID", help="Far from this document. May be given again.")
     ] = None,
     group: Annotated[bool, typer.Option("--group", help="Only the best document of each parent.")] = False,
+    fold_captions: Annotated[
+        bool, typer.Option("--fold-captions", help="A picture and its caption (mmseek index --caption) as one hit.")
+    ] = False,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,
     rerank_fusion: Annotated[
@@ -116,7 +119,15 @@ def search(
             exclude=exclude or (),
             mode=mode.value,
             condition=condition,
-            wishes=Wishes(candidate, also or (), also_image or (), like or (), unlike or (), group=group),
+            wishes=Wishes(
+                candidate,
+                also or (),
+                also_image or (),
+                like or (),
+                unlike or (),
+                group=group,
+                fold_captions=fold_captions,
+            ),
         )
         if html is not None:
             writable_file(html, "--html")

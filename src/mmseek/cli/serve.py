@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmseek._network import is_loopback
-from mmseek.cli.opening import DEFAULT_ENCODER, load, load_scorer, open_retriever
+from mmseek.cli.opening import DEFAULT_ENCODER, load_either, load_scorer, open_retriever
 from mmseek.cli.options import DeviceOption, JsonOption, collection_path
 from mmseek.cli.output import Output, say, verb_output
 from mmseek.cli.reranking import DepthsOption, RerankersOption
 from mmseek.errors import ConfigError
-from mmseek.models.device import calm_openmp
+from mmseek.models.allocator import use_few_arenas
+from mmseek.models.device import calm_openmp, usable_cores
 
 if TYPE_CHECKING:
     from mmseek.api.server import ServeSettings
@@ -38,7 +39,11 @@ def serve(
     ] = None,
     allow_encoder: Annotated[
         list[str] | None,
-        typer.Option("--allow-encoder", metavar="SPEC", help="One more encoder for --collections; may be given again."),
+        typer.Option(
+            "--allow-encoder",
+            metavar="SPEC",
+            help="One more encoder; may be given again.",
+        ),
     ] = None,
     name: Annotated[
         list[str] | None,
@@ -84,7 +89,8 @@ def serve(
         typer.Option("--data-dir", metavar="DIR", help="A folder for this server's bulk jobs; else in --collections."),
     ] = None,
     import_root: Annotated[
-        Path | None, typer.Option("--import-root", metavar="DIR", help="Bulk jobs may read the files below it.")
+        Path | None,
+        typer.Option("--import-root", metavar="DIR", help="Bulk jobs may read what is below it."),
     ] = None,
     rerank: RerankersOption = None,
     rerank_depth: DepthsOption = None,
@@ -142,6 +148,7 @@ def serve(
 
 def _serve(asked: ServeSettings, out: Output) -> None:
     calm_openmp(os.environ)  # before any import that brings torch
+    use_few_arenas(os.environ, usable_cores())  # and before there are threads
 
     from mmseek.api.server import serve as run_server
     from mmseek.api.server.security import KeyRing, read_keys
@@ -191,8 +198,8 @@ def _check(asked: ServeSettings) -> None:
         )
     if (asked.data_dir or asked.import_root) and not (asked.collection or asked.collections):
         raise ConfigError("--data-dir and --import-root are for bulk jobs: add --collection PLACE or --collections DIR")
-    if asked.allow_encoders and asked.collections is None:
-        raise ConfigError("--allow-encoder is for the collections of a folder: add --collections DIR")
+    if asked.allow_encoders and not (asked.collection or asked.collections or asked.encoder):
+        raise ConfigError("--allow-encoder is one more than the usual one: add --encoder SPEC, or a collection")
     _check_folders(asked)
     if asked.collection and asked.encoder:
         raise ConfigError("a collection brings its own encoder: give --collection or --encoder, not both")
@@ -226,17 +233,18 @@ def _root(asked: ServeSettings, encoder: AnyEncoder) -> CollectionRoot | None:
         return None
     from mmseek.api.server.hosting import CollectionRoot
     from mmseek.pipeline.reranking import as_stages
-    from mmseek.protocols import Encoder
 
-    if not isinstance(encoder, Encoder):  # one of many vectors is that of its own collection alone
-        encoder = load(DEFAULT_ENCODER, asked.device)
     own = () if asked.collection else asked.rerank
     return CollectionRoot(
         asked.collections,
-        [encoder, *(load(spec, asked.device) for spec in asked.allow_encoders)],
+        [encoder, *_allowed(asked)],
         as_stages([load_scorer(spec, asked.device) for spec in own], asked.rerank_depth if own else None),
         asked.max_open,
     )
+
+
+def _allowed(asked: ServeSettings) -> list[AnyEncoder]:
+    return [load_either(spec, asked.device) for spec in asked.allow_encoders]
 
 
 @contextmanager
@@ -247,13 +255,14 @@ def _models(asked: ServeSettings) -> Iterator[dict[str, Any]]:
         with open_retriever(
             place, mode="write", device=asked.device, rerank=asked.rerank, rerank_depth=asked.rerank_depth
         ) as retriever:
-            yield {"retriever": retriever, "root": _root(asked, retriever.encoder)}
+            root = _root(asked, retriever.encoder)
+            yield {"retriever": retriever, "root": root, "encoders": [] if root is not None else _allowed(asked)}
         return
     if asked.collections is not None:
-        root = _root(asked, load(asked.encoder or DEFAULT_ENCODER, asked.device))
-        yield {"root": root}
+        yield {"root": _root(asked, load_either(asked.encoder or DEFAULT_ENCODER, asked.device))}
         return
     yield {
-        "encoder": load(asked.encoder, asked.device) if asked.encoder else None,
+        "encoder": load_either(asked.encoder, asked.device) if asked.encoder else None,
+        "encoders": _allowed(asked),
         "reranker": load_scorer(asked.rerank[0], asked.device) if asked.rerank else None,
     }

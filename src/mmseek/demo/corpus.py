@@ -130,5 +130,5 @@ def _name(draw: Callable[[Canvas], None]) -> str:
 
 def _png(canvas: Canvas) -> bytes:
     buffer = io.BytesIO()
-    canvas.finish().save(buffer, format="PNG", optimize=True)
+    canvas.finish().save(buffer, format="PNG")
     return buffer.getvalue()

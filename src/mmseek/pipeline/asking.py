@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeAlias
 
+from mmseek._answers import SomeWords, WholeAnswer
 from mmseek._types import Content, Hit, Query, Text
 from mmseek.config import settings
 from mmseek.media import MediaLimits
@@ -61,36 +62,16 @@ class Found:
     hits: tuple[Hit, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(SomeWords):
     """Some words of the answer, as they come."""
 
-    text: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The whole answer.
+class Answer(WholeAnswer[Source]):
+    """The whole answer, and what the model was given."""
 
-    Args:
-        text: with citations such as `[1]`.
-        found: whether the corpus answers the question; if not, the text is `not in the corpus`.
-        sources: all that the model was given.
-        cited: those that the answer names, in the order in which it does.
-        invented: numbers that it names and that are no sources.
-        searched: the words that were searched for, after requery.
-        below: how many hits the threshold left out.
-        took_ms: milliseconds in all.
-    """
-
-    text: str
-    found: bool
-    sources: tuple[Source, ...]
-    cited: tuple[Source, ...]
-    invented: tuple[int, ...]
-    searched: str
-    below: int
-    took_ms: float
+    __slots__ = ()
 
 
 Event: TypeAlias = Found | Piece | Answer
@@ -189,11 +170,12 @@ class Searches(Protocol):
 
 
 def find(retriever: Retriever | Searches, query: Query, how: Asking) -> Found:
-    """Search, and pack what is found into the budget.
+    """Search, and pack what is found into the budget. A caption that is found brings the picture that it is of.
 
     Raises:
         InputError: the query is empty or cannot be searched for.
     """
+    query = query if query.group_by is not None else replace(query, group_by="caption")
     result = retriever.search(query, rerank=how.rerank, reranking=how.reranking)
     return Found(pack(result.hits, how.budget, how.limits), query.content.text, result.below, result.hits)
 

@@ -7,17 +7,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmseek._types import Document, Encoded, EncodeRequest
 from mmseek.config import settings
 from mmseek.digest import digest
 from mmseek.errors import InputError, ItemError, MmseekError, StorageError
-from mmseek.index.corpus import Deferred, Ended, Entry, Skipped
+from mmseek.index.corpus import Deferred, Ended, Entry, Skipped, held_bytes
 from mmseek.media import MediaLimits
 from mmseek.pipeline.encoders import AnyEncoder, check_encoder, outcomes
-from mmseek.pipeline.jobs import Ids, Job, all_loaded, bare, failure, store, unchanged_ids
+from mmseek.pipeline.jobs import Ids, Job, all_loaded, bare, chunks, failure, store, unchanged_ids
 from mmseek.pipeline.pruning import drop_outdated, drop_unseen, why_not_prune
 from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress
 from mmseek.protocols import Collection
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
 _PROGRESS_SECONDS = 0.1
+BATCH_BYTES = 64 * 2**20  # of texts and pictures in memory: a batch that holds so much is stored before it is full
 
 
 def index_corpus(
@@ -46,7 +46,8 @@ def index_corpus(
     again. Unchanged means: equal content, pictures and metadata, and the pictures at the same places. An item that
     fails leaves the rest alone, and the document of that id as it was before; an id that comes twice in one run fails
     the second time. When all is stored, pages and passages that a file no longer has are taken out. Memory depends on
-    `batch_size` and the encoder's window, and takes about 80 bytes for each id and a few hundred for each failure.
+    `batch_size`, whose documents hold 64 MiB at most, and on the encoder's window; it takes about 80 bytes for each id
+    and a few hundred for each failure.
 
     Args:
         documents: what to index; errors and notices of reading among them go into the report.
@@ -99,6 +100,7 @@ class _Batch:
 
     jobs: list[Job] = field(default_factory=list)
     vectors: list[FloatArray] = field(default_factory=list)
+    held: int = 0
     began: float = field(default_factory=time.monotonic)
 
 
@@ -151,8 +153,7 @@ class _Run:
 
     def _requests(self, documents: Iterable[Entry]) -> Iterator[EncodeRequest]:
         """What the encoder has to do. It pulls from here, so reading never runs ahead of encoding."""
-        jobs = self._jobs(documents)
-        while chunk := list(islice(jobs, self._options.batch_size)):
+        for chunk in chunks(self._jobs(documents), self._options.batch_size, BATCH_BYTES):
             unchanged = unchanged_ids(chunk, self._collection)
             for job in chunk:
                 if job.document.id in unchanged:
@@ -209,10 +210,12 @@ class _Run:
         self._encoded += 1
         batch.jobs.append(job)
         batch.vectors.append(outcome.vector)
+        if isinstance(job.document, Document):
+            batch.held += held_bytes(job.document.content)
 
     def _is_due(self, batch: _Batch) -> bool:
         old = time.monotonic() - batch.began >= self._options.batch_seconds
-        return old or len(batch.jobs) >= self._options.batch_size
+        return old or len(batch.jobs) >= self._options.batch_size or batch.held >= BATCH_BYTES
 
     def _store(self, batch: _Batch) -> None:
         for _, error in store(self._collection, batch.jobs, batch.vectors):

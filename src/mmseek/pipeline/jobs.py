@@ -14,13 +14,24 @@ import numpy as np
 
 from mmseek._types import Document
 from mmseek.errors import InputError, ItemError, MmseekError
-from mmseek.index.corpus import Deferred, Located
+from mmseek.index.corpus import Deferred, Located, held_bytes
 
 if TYPE_CHECKING:
     from mmseek._types import FloatArray
     from mmseek.protocols import Collection
 
-__all__ = ["Ids", "Job", "all_loaded", "bare", "failure", "loaded", "picture_paths", "store", "unchanged_ids"]
+__all__ = [
+    "Ids",
+    "Job",
+    "all_loaded",
+    "bare",
+    "chunks",
+    "failure",
+    "loaded",
+    "picture_paths",
+    "store",
+    "unchanged_ids",
+]
 
 _AT_ONCE = 8  # documents that wait for somebody else
 _AHEAD = 16  # documents that are looked at for such
@@ -61,6 +72,21 @@ class Ids:
         self._seen.add(key)
         if isinstance(document, Document) and document.content.is_empty:
             raise ItemError("has neither text nor picture: fill it or take it out")
+
+
+def chunks(jobs: Iterable[Job], count: int, most_bytes: int) -> Iterator[list[Job]]:
+    """Lists of at most `count` jobs, each ended before that where its documents hold `most_bytes`."""
+    chunk: list[Job] = []
+    held = 0
+    for job in jobs:
+        chunk.append(job)
+        document = job.document
+        held += document.held if isinstance(document, Deferred) else held_bytes(document.content)
+        if len(chunk) >= count or held >= most_bytes:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
 
 
 def loaded(document: Document | Deferred) -> Document:

@@ -18,7 +18,7 @@ from mmseek.pipeline.encoders import AnyEncoder, check_encoder, load_any, opened
 from mmseek.pipeline.explaining import Explanation, explain
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.mixing import wanted_content
-from mmseek.pipeline.querying import run_query
+from mmseek.pipeline.querying import run_queries, run_query
 from mmseek.pipeline.report import IndexReport, Progress
 from mmseek.pipeline.rerankers import load_reranker
 from mmseek.pipeline.reranking import Reranking, Stage, StageReport, as_stages, run_stages
@@ -184,7 +184,8 @@ class Retriever:
             also: more texts and pictures with weights, below 0 to keep away from them.
             like: ids of documents to be near to.
             unlike: ids of documents to be far from.
-            group_by: `parent`: at most one document, the best, of each parent.
+            group_by: `parent`: at most one document, the best, of each parent; `caption`: a picture and its caption as
+                one hit.
             rerank: whether the rerankers are asked, if there are any.
             reranking: threshold, fusion and time of this search, in place of the retriever's own.
             explain: whether each hit comes with what the rerankers were sent.
@@ -218,6 +219,23 @@ class Retriever:
         hits, timings = run_query(wide, self.encoder, self.collection)
         first = SearchResult(hits=tuple(hits), took_ms=sum(timings.values()), timings=timings)
         return _reranked(stages, query, first, reranking or self.reranking, explaining=explain)
+
+    def search_many(self, queries: Sequence[Query | Content | str], *, k: int = 10) -> list[SearchResult]:
+        """What `search` finds for each of some queries, `k` of those that do not say how many themselves.
+
+        Many at a time take less than one by one: plain ones are encoded and searched together. Rerankers, if there are
+        any, are asked query by query.
+
+        Raises:
+            InputError, MediaError: as in `search`; the first query that cannot be answered ends them all.
+        """
+        asked = [query if isinstance(query, Query) else Query(content=_content(query, None), k=k) for query in queries]
+        if self.stages:
+            return [self.search(query) for query in asked]
+        began = time.perf_counter()
+        found = run_queries(asked, self.encoder, self.collection)
+        each = (time.perf_counter() - began) * 1000 / max(1, len(asked))
+        return [SearchResult(hits=tuple(hits), took_ms=each) for hits in found]
 
     def add(
         self, documents: Iterable[Document], *, on_progress: Callable[[Progress], None] | None = None

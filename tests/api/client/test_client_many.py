@@ -47,6 +47,15 @@ def test_collections_and_aliases(client):
     assert client.collections().collections == ("one",)
 
 
+def test_compacting_says_how_many_vectors_went(client):
+    client.create_collection("one")
+    notes = client.collection("one")
+    for text in ("a", "b"):
+        notes.add([{"id": "a", "text": text}])
+    assert (notes.compact(), notes.compact()) == (1, 0)
+    assert notes.get("a").content.text == "b"
+
+
 def test_documents_of_one_collection(client, helpers):
     client.create_collection("one")
     one = client.collection("one")

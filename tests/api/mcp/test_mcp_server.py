@@ -156,13 +156,13 @@ def test_what_a_program_is_configured_with_is_a_command_that_runs(tmp_path):
         [sys.executable, "-m", "mmseek", "mcp", "-c", str(tmp_path / "none"), "--allow-write", "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     told = json.loads(ran.stdout)["mcpServers"]["mmseek"]
     assert told["args"] == ["-m", "mmseek", "mcp", "--collection", str(tmp_path / "none"), "--allow-write"]
     started = subprocess.run(
-        [told["command"], *told["args"]], capture_output=True, text=True, timeout=60, check=False, input=""
+        [told["command"], *told["args"]], capture_output=True, text=True, timeout=240, check=False, input=""
     )
     assert started.returncode == 2
     assert "none" in started.stderr

@@ -164,7 +164,7 @@ def test_the_scores_behind_a_score_are_shown():
     assert "dense 0.250 · lexical 7.500" in page.text
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(max_size=60), st.text(max_size=60), st.text(min_size=1, max_size=20))
 def test_words_are_never_markup(words, caption, name):
     plain = Document("id", Content((Text("text"),)))

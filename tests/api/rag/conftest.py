@@ -72,7 +72,7 @@ def listening():
     thread.start()
     yield apps, f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
-    thread.join(timeout=20)
+    thread.join(timeout=120)
     listener.close()
     assert not thread.is_alive()
 
@@ -115,6 +115,6 @@ def _source(request, retriever):
     if request.param == "local":
         yield open_source(retriever)
         return
-    opened = open_source(request.getfixturevalue("serving")(retriever), timeout=30)
+    opened = open_source(request.getfixturevalue("serving")(retriever), timeout=120)
     yield opened
     opened.close()

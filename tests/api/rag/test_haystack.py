@@ -54,6 +54,28 @@ def test_pictures_are_written_as_blobs_and_come_back_as_blobs(empty_source, pict
     assert (both.id, both.content, both.meta["modality"]) == (given[1].id, "blue", "image,text")
 
 
+def test_recreating_gives_the_space_back(empty_source, empty, pictures):
+    """Vectors and pictures leave the disk, and the store goes on with the same encoder."""
+
+    def kept():
+        folder = empty.collection.folder
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in {".png", ".vec"})
+
+    store = MmseekDocumentStore(empty_source)
+    nothing = kept()
+    store.write_documents([Document(content=str(number), blob=blob(pictures["red"])) for number in range(20)])
+    full = kept()
+    store.delete_all_documents()
+    assert (store.count_documents(), kept()) == (0, full), "as `mmseek delete`: `mmseek compact` gives the space back"
+    store.write_documents([Document(content="again", blob=blob(pictures["blue"]))])
+    store.delete_all_documents(recreate_index=True)
+    assert store.count_documents() == 0
+    assert kept() <= nothing
+    store.delete_all_documents(recreate_index=True)
+    assert store.write_documents([Document(content="new")]) == 1
+    assert ids(MmseekRetriever(store).run(query="new")) == [store.filter_documents()[0].id]
+
+
 async def test_asked_asynchronously(source, pictures):
     retriever = MmseekRetriever(MmseekDocumentStore(source), return_images=False)
     answer = await retriever.run_async(image=str(pictures["red"]), top_k=1)

@@ -47,7 +47,7 @@ def filters():
 METAS = st.fixed_dictionaries({}, optional={name: st.one_of(values, st.none()) for name, values in NAMES.items()})
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(metas=st.lists(METAS, min_size=1, max_size=5), condition=filters())
 def test_the_filter_picks_what_haystack_picks(empty, metas, condition):
     store = MmseekDocumentStore(empty)

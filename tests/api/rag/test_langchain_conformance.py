@@ -8,6 +8,7 @@ from langchain_tests.integration_tests import (
     RetrieversIntegrationTests,
     VectorStoreIntegrationTests,
 )
+from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from mmseek.api.rag.langchain import MmseekEmbeddings, MmseekRetriever, MmseekVectorStore
 from mmseek.testing import FakeEncoder
@@ -38,6 +39,16 @@ class TestMmseekVectorStore(VectorStoreIntegrationTests):
 
 
 class TestMmseekEmbeddings(EmbeddingsIntegrationTests):
+    @property
+    def embeddings_class(self):
+        return MmseekEmbeddings
+
+    @property
+    def embedding_model_params(self):
+        return {"encoder": FakeEncoder()}
+
+
+class TestMmseekEmbeddingsAlone(EmbeddingsUnitTests):
     @property
     def embeddings_class(self):
         return MmseekEmbeddings

@@ -136,7 +136,7 @@ def test_a_service_may_have_several_collections(filled, serving, tmp_path):
     from mmseek.api.server.hosting import CollectionRoot
 
     url = serving(root=CollectionRoot(tmp_path / "root", [filled.encoder]))
-    httpx.post(f"{url}/v1/collections", json={"name": "a"}).raise_for_status()
+    httpx.post(f"{url}/v1/collections", json={"name": "a"}, timeout=120).raise_for_status()
     source = open_source(f"{url}/v1/collections/a")
     assert source.add(list(filled.collection.documents())) == ()
     assert source.count() == 5
@@ -446,3 +446,19 @@ def test_a_missing_extra_names_the_command(module, library, extra):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
+
+
+def test_everything_goes_in_pieces(source, monkeypatch):
+    """No request and no step names more documents than a service takes at once."""
+    monkeypatch.setattr("mmseek.api.rag.remote._DELETED", 2)
+    monkeypatch.setattr("mmseek.api.rag.local._AT_ONCE", 2)
+    assert source.clear(compact=True) == 5
+    assert (source.count(), source.clear()) == (0, 0)
+
+
+def test_a_picture_and_its_caption_are_one_hit_from_anywhere(empty_source, pictures):
+    caption = Document("red#caption", Content.of("a roof"), {"caption_of": "red"}, "red")
+    assert empty_source.add([Document("red", Content.of(pictures["red"])), caption]) == ()
+    (hit,) = empty_source.search(Query(Content.of("a roof"), group_by="caption"))
+    assert (hit.id, hit.document.content.text, len(hit.document.content.images)) == ("red", "a roof", 1)
+    assert empty_source.picture(hit.document.content.images[0]) == pictures["red"].read_bytes()

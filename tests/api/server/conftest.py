@@ -39,7 +39,7 @@ class Server:
         self.address = urlsplit(self.process.stdout.readline().strip())
 
     def request(self, method, path, body=None, host="localhost"):
-        connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=30)
+        connection = http.client.HTTPConnection(self.address.hostname, self.address.port, timeout=120)
         try:
             headers = {"host": host} | ({} if body is None else {"content-type": "application/json"})
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -50,7 +50,7 @@ class Server:
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=240)
         return self.process.returncode, out, err
 
     def kill(self):
@@ -76,6 +76,6 @@ def start(tmp_path):
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
     """A server that waits a little for headers and bodies."""
-    server = Server(tmp_path_factory.mktemp("impatient"), header_seconds=3, body_seconds=1, drain_seconds=2)
+    server = Server(tmp_path_factory.mktemp("impatient"), header_seconds=4, body_seconds=2, drain_seconds=2)
     yield server
     server.kill()

@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -207,9 +208,11 @@ class SlowChat:
                 self.wfile.write(b'data: {"choices": [{"delta": {"content": "It"}}]}\n\n')
                 self.wfile.flush()
                 outer.asked.set()
-                self.connection.settimeout(30)
-                if self.connection.recv(1) == b"":
-                    outer.hung_up.set()
+                self.connection.settimeout(120)
+                with suppress(ConnectionResetError):  # which is hanging up too
+                    if self.connection.recv(1) != b"":
+                        return
+                outer.hung_up.set()
 
             def log_message(self, *_):
                 pass
@@ -236,20 +239,21 @@ def test_a_client_that_hangs_up_ends_the_endpoints_work(serve_models, filled, sl
     with socket.create_connection((url.host, url.port)) as connection:
         head = f"POST /v1/ask HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
         connection.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + body)
-        assert slow_chat.asked.wait(30)
-        busy = httpx.post(f"{url}/v1/ask", json=BIKE)
+        assert slow_chat.asked.wait(120)
+        busy = httpx.post(f"{url}/v1/ask", json=BIKE, timeout=120)
         assert (busy.status_code, busy.headers["retry-after"]) == (429, "5")
-    assert slow_chat.hung_up.wait(30)
+    assert slow_chat.hung_up.wait(120)
 
 
 def test_an_answer_has_the_deadline_of_its_request(serve_models, filled, slow_chat):
     url = serve_models(filled, answering=Answering(Chat(slow_chat.url, "m"), at_once=1))
-    httpx.post(f"{url}/v1/search", json=BIKE, timeout=60)  # what is loaded at the first search is loaded
-    late = httpx.post(f"{url}/v1/ask", json=BIKE, headers={"x-request-timeout": "1.5"}, timeout=60)
+    httpx.post(f"{url}/v1/search", json=BIKE, timeout=120)  # what is loaded at the first search is loaded
+    late = httpx.post(f"{url}/v1/ask", json=BIKE, headers={"x-request-timeout": "0.5"}, timeout=120)
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
-    events = httpx.post(f"{url}/v1/ask", json=BIKE | {"stream": True}, headers={"x-request-timeout": "1.5"}, timeout=60)
+    body = BIKE | {"stream": True}
+    events = httpx.post(f"{url}/v1/ask", json=body, headers={"x-request-timeout": "4"}, timeout=120)
     assert [name for name, _ in events_of(events.text)] == ["sources", "text", "error"]
-    assert slow_chat.hung_up.wait(30)
+    assert slow_chat.hung_up.wait(120)
 
 
 async def test_a_stream_says_that_it_waits_and_closes_what_it_reads_from():

@@ -18,6 +18,7 @@ from mmseek.errors import ConfigError, EncodeError
 from mmseek.testing import FakeEncoder
 
 LATER = 1e12
+PATIENCE = 120  # seconds
 
 
 def group(client, costs, deadline=LATER):
@@ -94,7 +95,7 @@ class Held:
         requests = list(requests)
         self.batches.append(requests)
         self.inside.set()
-        assert self.go.wait(30)
+        assert self.go.wait(PATIENCE)
         yield from (Encoded(error=EncodeError(str(each))) for each in requests)
 
 
@@ -118,18 +119,18 @@ def make(held):
         batcher.close()
 
 
-def scope(client="a", seconds=60.0):
+def scope(client="a", seconds=600.0):
     return RequestScope(client, time.monotonic() + seconds)
 
 
 def told(future):
-    return [str(outcome.error) for outcome in future.result(30)]
+    return [str(outcome.error) for outcome in future.result(PATIENCE)]
 
 
 def test_a_batch_gathers_while_the_model_is_busy(make, held):
     batcher = make(batch_cost=8)
     first = batcher.submit(["1"], scope=scope())
-    assert held.inside.wait(30)
+    assert held.inside.wait(PATIENCE)
     rest = [batcher.submit([str(number)], scope=scope(str(number))) for number in range(2, 8)]
     held.go.set()
     assert told(first) == ["1"]
@@ -145,14 +146,14 @@ def test_the_bound_refuses_and_says_when_to_come_again(make, held):
     assert 1 <= refused.value.retry_after <= 60
     held.go.set()
     for future in futures:
-        future.result(30)
-    assert batcher.submit(["y"], scope=scope()).result(30)
+        future.result(PATIENCE)
+    assert batcher.submit(["y"], scope=scope()).result(PATIENCE)
 
 
 def test_one_call_of_any_cost_is_taken_when_nothing_waits(make, held):
     batcher = make(max_waiting_cost=5, batch_cost=3)
     held.go.set()
-    assert len(batcher.submit(["x"] * 20, scope=scope()).result(30)) == 20
+    assert len(batcher.submit(["x"] * 20, scope=scope()).result(PATIENCE)) == 20
     held.go.clear()
     batcher.submit(["x"], scope=scope())
     with pytest.raises(ServerBusy):
@@ -162,18 +163,18 @@ def test_one_call_of_any_cost_is_taken_when_nothing_waits(make, held):
 def test_what_a_client_that_hung_up_had_waiting_is_never_encoded(make, held):
     batcher = make(batch_cost=1)
     batcher.submit(["first"], scope=scope())
-    assert held.inside.wait(30)
+    assert held.inside.wait(PATIENCE)
     left = scope("left")
     gone = batcher.submit(["gone"], scope=left)
     kept = batcher.submit(["kept"], scope=scope("kept"))
     left.client_gone()
     with pytest.raises(ClientGone):
-        gone.result(30)
+        gone.result(PATIENCE)
     held.go.set()
-    kept.result(30)
+    kept.result(PATIENCE)
     assert held.batches == [["first"], ["kept"]]
     with pytest.raises(ClientGone):  # what comes after is dropped at once
-        batcher.submit(["more"], scope=left).result(30)
+        batcher.submit(["more"], scope=left).result(PATIENCE)
 
 
 def test_a_caller_that_gives_up_makes_room(make, held):
@@ -186,12 +187,12 @@ def test_a_caller_that_gives_up_makes_room(make, held):
 def test_what_waited_past_its_deadline_is_told_so(make, held):
     batcher = make(batch_cost=1)
     batcher.submit(["first"], scope=scope())
-    assert held.inside.wait(30)
+    assert held.inside.wait(PATIENCE)
     late = batcher.submit(["late"], scope=scope(seconds=0.01))
     time.sleep(0.02)
     held.go.set()
     with pytest.raises(DeadlineExceeded):
-        late.result(30)
+        late.result(PATIENCE)
     assert ["late"] not in held.batches
 
 
@@ -210,12 +211,14 @@ async def test_waiting_ends_at_the_deadline_though_the_model_goes_on(make, held)
 def test_closing_tells_those_that_wait(make, held):
     batcher = make(batch_cost=1)
     futures = [batcher.submit([str(number)], scope=scope()) for number in range(3)]
-    assert held.inside.wait(30)
-    threading.Timer(0.05, held.go.set).start()
-    batcher.close()
-    for future in futures:
+    assert held.inside.wait(PATIENCE)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    for future in futures:  # told while the model still has the first of them
         with pytest.raises(ServerStopping):
-            future.result(30)
+            future.result(PATIENCE)
+    held.go.set()
+    closing.join(PATIENCE)
     with pytest.raises(ServerStopping):
         batcher.submit(["x"], scope=scope())
 
@@ -228,12 +231,12 @@ def test_equal_requests_are_encoded_once_and_then_answered_at_once():
         EncodeRequest(Content.of("x"), "query"),
         EncodeRequest(Content.of("bad")),
     ]
-    first = batcher.submit(requests, scope=scope()).result(30)
+    first = batcher.submit(requests, scope=scope()).result(PATIENCE)
     assert encoder.calls == 3
     again = batcher.submit(requests[:2], scope=scope())
     assert again.done()
     assert [outcome.vector.tolist() for outcome in again.result()] == [each.vector.tolist() for each in first[:2]]
-    batcher.submit(requests[2:], scope=scope()).result(30)
+    batcher.submit(requests[2:], scope=scope()).result(PATIENCE)
     assert encoder.calls == 4  # errors are not kept
     batcher.close()
 

@@ -90,6 +90,17 @@ def test_deletes_one_and_many(client):
     assert client.get("/v1/documents/b").json()["error"]["code"] == "not_found"
 
 
+def test_a_deletion_gives_the_space_back_if_asked(client, helpers):
+    post(client, *({"id": name, "text": name, "image": helpers.data_uri(helpers.picture())} for name in "ab"))
+    post(client, {"id": "c", "text": "c"})
+    before = client.get("/v1/collection").json()["bytes"]
+    body = {"filter": "modality == 'image,text'", "compact": True}
+    assert client.request("DELETE", "/v1/documents", json={**body, "dry_run": True}).json()["would_delete"] == 2
+    assert client.request("DELETE", "/v1/documents", json=body).json() == {"deleted": 2}
+    assert client.get("/v1/collection").json()["bytes"] < before
+    assert client.get("/v1/documents/c").status_code == 200
+
+
 @pytest.mark.parametrize("name", ["a/b c/d.md", "ü?&#%", "a/images/0", "\N{ROCKET}"])
 def test_ids_of_any_kind_have_addresses(client, helpers, name):
     from urllib.parse import quote

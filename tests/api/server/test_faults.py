@@ -20,6 +20,8 @@ class Faulty(FakeEncoder):
         super().__init__()
         self.batches = []
         self.release = threading.Event()
+        self.may_restart = threading.Event()
+        self.may_restart.set()
         self.broken = False
 
     def stream(self, requests):
@@ -28,12 +30,14 @@ class Faulty(FakeEncoder):
         if self.broken:
             raise RuntimeError("CUDA error: device-side assert triggered at 0x7f00")
         texts = [request.content.text for request in requests]
+        if texts == ["ready?"]:  # what a new worker is tried with
+            assert self.may_restart.wait(120)
         if any("explode" in text for text in texts):
             raise RuntimeError("secret at 0x7f00")
         if "die" in texts:
             raise SystemExit("the thread ends")
         if "hang" in texts:
-            assert self.release.wait(60)
+            assert self.release.wait(120)
         if "memory" in texts and len(requests) > 2:
             raise MemoryError("too many at once")
         if "enormous" in texts:
@@ -47,6 +51,7 @@ class Faulty(FakeEncoder):
 def encoder():
     made = Faulty()
     yield made
+    made.may_restart.set()
     made.release.set()
 
 
@@ -135,7 +140,7 @@ def test_an_item_that_the_model_chokes_on_does_not_touch_its_neighbours(make, en
     with structlog.testing.capture_logs():
         encoder.release.set()
         for thread in threads + more:
-            thread.join(30)
+            thread.join(120)
     assert first[0].status_code == 200
     assert [answer.status_code for answer in answers] == [200, 200, 500, 200]
     assert code(answers[2]) == (500, "internal_error")
@@ -162,30 +167,37 @@ def test_a_model_that_answers_too_little_is_told(make):
     assert ask(client, "fine").status_code == 200
 
 
-def test_a_crashed_worker_is_replaced_and_its_requests_are_told(make, encoder):
-    client = make(backoff_seconds=0.3)
+def test_a_crashed_worker_is_replaced_and_its_requests_are_told(make, encoder, helpers):
+    client = make()
+    encoder.may_restart.clear()
     with structlog.testing.capture_logs() as logs:
         answer = ask(client, "die")
         assert code(answer) == (503, "worker_lost")
         assert answer.headers["retry-after"] == "1"
         assert client.get("/health/ready").json() == {"status": "unavailable", "reason": "worker_restarting"}
         assert client.get("/health/live").status_code == 200
-        assert ask(client, "waits for the new worker").status_code == 200
+        (thread,), answers = ask_beside(client, ("waits for the new worker",))
+        helpers.wait_until(lambda: client.app.state.service.encoder_queue._unanswered)
+        encoder.may_restart.set()
+        thread.join(120)
+    assert answers[0].status_code == 200
     assert ready(client) == 200
     assert {"worker_lost", "worker_ready"} <= {entry["event"] for entry in logs}
     assert 'mmseek_worker_lost_total{model="encoder"} 1.0' in client.get("/metrics").text
 
 
 def test_a_stuck_worker_is_replaced_and_what_it_says_later_is_ignored(make, encoder, helpers):
-    client = make(stuck_seconds=0.3)
+    client = make(stuck_seconds=0.5)
+    queue = client.app.state.service.encoder_queue
     with structlog.testing.capture_logs():
         assert code(ask(client, "hang")) == (503, "worker_lost")
-        assert ask(client, "fine").status_code == 200
-    queue = client.app.state.service.encoder_queue
-    assert (ready(client), queue.abandoned) == (200, True)
+        # A machine that stands still for half a second makes the new worker look stuck too, and replaces it in turn.
+        helpers.wait_until(lambda: ask(client, "fine").status_code == 200)
+        helpers.wait_until(lambda: ready(client) == 200)
+    assert queue.abandoned
     encoder.release.set()
     helpers.wait_until(lambda: not queue.abandoned)
-    assert ask(client, "still fine").status_code == 200
+    helpers.wait_until(lambda: ask(client, "still fine").status_code == 200)
 
 
 def test_a_model_that_is_broken_for_good_asks_for_a_new_process(make, encoder):
@@ -224,11 +236,12 @@ def test_a_deadline_is_kept_though_the_model_is_busy(make, encoder):
 
 
 def test_indexing_takes_as_long_as_it_makes_progress(retriever, monkeypatch):
-    monkeypatch.setattr(retriever.encoder, "delay", 0.01)
-    documents = [{"id": str(number), "text": str(number)} for number in range(300)]
+    monkeypatch.setattr("mmseek.api.server.batching.facades._PIECE", 4)  # so that progress is made every now and then
+    monkeypatch.setattr(retriever.encoder, "delay", 0.05)
+    documents = [{"id": str(number), "text": str(number)} for number in range(50)]
     with TestClient(create_app(retriever)) as client:
         answer = client.post("/v1/documents", json={"documents": documents}, headers={"x-request-timeout": "2"})
-    assert answer.json()["indexed"] == 300  # in 3 s at least
+    assert answer.json()["indexed"] == 50  # in 2.5 s at least
 
 
 def test_a_client_that_hangs_up_frees_its_place(serve_models, encoder, helpers):
@@ -239,7 +252,7 @@ def test_a_client_that_hangs_up_frees_its_place(serve_models, encoder, helpers):
     queue = serve_models.app.state.service.encoder_queue
 
     def begin(text):
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=120)
         body = f'{{"input": "{text}"}}'
         connection.request("POST", "/v1/embeddings", body, {"content-type": "application/json"})
         return connection
@@ -270,7 +283,7 @@ def test_idle_connections_do_no_harm(serve_models, encoder):
         for half in idle[:100]:
             half.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         with structlog.testing.capture_logs():
-            assert httpx.post(f"{url}/v1/embeddings", json={"input": "x"}).status_code == 200
+            assert httpx.post(f"{url}/v1/embeddings", json={"input": "x"}, timeout=120).status_code == 200
     finally:
         for connection in idle:
             connection.close()

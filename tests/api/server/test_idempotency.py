@@ -1,7 +1,9 @@
 """Keys of requests that are sent again."""
 
+import asyncio
 import threading
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
@@ -137,16 +139,30 @@ def test_a_body_over_the_limit_is_refused_with_a_key_too(start):
     assert code(client.post("/v1/documents", content=b"x" * 2000, headers=headers)) == (413, "body_too_large")
 
 
-def test_a_second_request_waits_for_nothing_while_the_first_is_at_work(serve_models, retriever, encoder, helpers):
-    import httpx
+def test_a_body_that_stands_still_is_told_as_such_with_a_key_too(start):
+    client = start(limits=ServerLimits(body_seconds=1))
 
+    async def stuck():
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async def ask():
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as held:
+            headers = {"idempotency-key": "k", "content-type": "application/json"}
+            return await held.post("/v1/documents", content=stuck(), headers=headers)
+
+    assert code(asyncio.run(ask())) == (408, "body_too_slow")
+
+
+def test_a_second_request_waits_for_nothing_while_the_first_is_at_work(serve_models, retriever, encoder, helpers):
     reached, permit = threading.Event(), threading.Event()
     plain = encoder._vector
 
     def vector(content):
         if content.text == "slow":
             reached.set()
-            permit.wait(30)
+            permit.wait(120)
         return plain(content)
 
     encoder._vector = vector
@@ -155,12 +171,12 @@ def test_a_second_request_waits_for_nothing_while_the_first_is_at_work(serve_mod
         answers = []
         thread = threading.Thread(target=lambda: answers.append(add(one, "k", "slow")))
         thread.start()
-        assert reached.wait(30)
+        assert reached.wait(120)
         busy = add(two, "k", "slow")
         assert code(busy) == (409, "idempotency_in_progress")
         assert busy.headers["retry-after"] == "1"
         permit.set()
-        thread.join(30)
+        thread.join(120)
         assert add(two, "k", "slow").content == answers[0].content
 
 
@@ -188,7 +204,7 @@ def test_answers_are_bounded_in_number_bytes_and_time(tmp_path, monkeypatch):
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.text(max_size=3)), max_size=12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_store_is_a_dictionary(steps):
     store, plain = AnswerStore(None), {}
     for holder, key, text in steps:

@@ -35,7 +35,7 @@ class Server:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"content-type": kind} | ({} if key is None else {"idempotency-key": key})
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # our own address
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
 
     def kill(self):
@@ -74,7 +74,7 @@ def test_a_job_survives_a_kill_and_stores_everything_once(start, tmp_path):
     assert told["indexed"] + told["unchanged"] == DOCUMENTS
     assert len(server.ask("GET", "/v1/collections/docs/jobs")["jobs"]) == 1
     server.process.terminate()
-    assert server.process.wait(60) == 0
+    assert server.process.wait(240) == 0
     place = tmp_path / "root" / "docs"
     assert verify_collection(place).ok
     with open_collection(place) as collection:

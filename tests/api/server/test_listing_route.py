@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseek.api.server.cursors import make_cursor, read_cursor
@@ -52,14 +52,14 @@ def test_a_cursor_of_another_list_is_refused(filled):
 
 
 @given(st.text(max_size=40) | st.binary(max_size=40).map(lambda raw: raw.decode("latin1")))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_text_breaks_the_reading_of_cursors(text):
     with contextlib.suppress(BadCursor):
         assert read_cursor(text, "a") >= 0
 
 
 @given(st.integers(0, 2**63 - 1), st.none() | st.text(max_size=5), st.none() | st.text(max_size=5))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 def test_cursors_come_back(place, name, text):
     assert read_cursor(make_cursor(place, name, text), name, text) == place
     with pytest.raises(BadCursor):

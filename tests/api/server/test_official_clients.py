@@ -5,11 +5,13 @@ import gc
 import io
 import warnings
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image as Pil
 
 from mmseek._types import Content, Image, Text
+from mmseek.api.server.security import KeyRing, new_key
 from mmseek.errors import EncodeError
 from mmseek.testing import FakeEncoder, FakeReranker
 
@@ -81,7 +83,7 @@ def test_openai_shortens_and_takes_a_single_string(client, encoder):
 
 
 def test_openai_errors_are_its_own_classes(client):
-    with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
+    with pytest.raises(openai.NotFoundError, match="use text-embedding-3-small"):
         client.embeddings.create(model="gpt-none", input="x")
     for tokens in ([1, 2], [[1, 2], [3]]):
         with pytest.raises(openai.BadRequestError, match="send the text itself"):
@@ -195,6 +197,33 @@ def test_voyage_embeds_interleaved_inputs(voyage, encoder):
     np.testing.assert_array_equal(np.asarray(answer.embeddings, np.float32), expected)
     assert answer.image_pixels == 200
     assert answer.text_tokens == 1
+
+
+def test_voyage_tells_errors_apart(voyage, serve_models, encoder):
+    with pytest.raises(voyageai.error.InvalidRequestError, match="dimensions are asked for"):
+        voyage.embed(["a"], model="model", output_dimension=10**6)
+    with pytest.raises(voyageai.error.MalformedRequestError, match=r"input\[1\]"):
+        voyage.embed(["a", "poison"], model="model")
+    secret, key = new_key("slow", per_minute=1)
+    locked = serve_models(encoder=encoder, keys=KeyRing([key]))
+    with pytest.raises(voyageai.error.AuthenticationError, match="API key"):
+        voyageai.Client(api_key="wrong", base_url=f"{locked}/v1", max_retries=0).embed(["a"], model="model")
+    hasty = voyageai.Client(api_key=secret, base_url=f"{locked}/v1", max_retries=0)
+    hasty.embed(["a"], model="model")
+    with pytest.raises(voyageai.error.RateLimitError, match="try again in"):
+        hasty.embed(["a"], model="model")
+
+
+def test_only_the_addresses_of_voyage_say_it_twice(address):
+    for path, more in (
+        ("/v1/embeddings", {"detail"}),
+        ("/v1/rerank", {"detail"}),
+        ("/v2/embed", set()),
+        ("/no", set()),
+    ):
+        told = httpx.post(f"{address}{path}", json={"input": []}).json()
+        assert set(told) == {"error"} | more
+        assert told.get("detail", told["error"]["message"]) == told["error"]["message"]
 
 
 def test_voyage_reranks(voyage):

@@ -14,9 +14,7 @@ from mmseek.testing import FakeEncoder, FakeReranker
 
 schemathesis = pytest.importorskip("schemathesis", reason="a development tool")
 
-_BOUNDED = settings(
-    max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+_BOUNDED = settings(max_examples=8, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def client(retriever):
 
 
 @given(st.lists(_PIECES | st.binary(max_size=20), max_size=30))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_form_is_a_fault_of_the_server(client, pieces):
     headers = {"content-type": "multipart/form-data; boundary=frontier"}
     answer = client.post("/v1/search/upload", content=b"".join(pieces), headers=headers)

@@ -39,7 +39,7 @@ def replica(qdrant):
 
     def start():
         encoder = FakeEncoder()
-        collection = open_collection(qdrant.location(query="?timeout=2"), mode="write", encoder=encoder.identity)
+        collection = open_collection(qdrant.location(query="?timeout=60"), mode="write", encoder=encoder.identity)
         retriever = Retriever(encoder, collection)
         client = TestClient(create_app(retriever))
         client.__enter__()

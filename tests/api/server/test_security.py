@@ -114,8 +114,28 @@ def test_scopes_reach_as_far_as_they_say(client, method, path, body, scope):
 
 
 def test_what_is_not_known_to_be_harmless_needs_write():
-    for method in ("PUT", "PATCH", "DELETE", "FROB"):
-        assert needed_scope(method, "/anything") == "write"
+    for method in ("POST", "PUT", "PATCH", "DELETE", "FROB"):
+        for path in (
+            "/anything",
+            "/v1/anything",
+            "/v1/searching",
+            "/v1/search/more",
+            "/v1/embeddings/",
+            "/embeddings\n",
+        ):
+            assert needed_scope(method, path) == "write", (method, path)
+
+
+def test_what_a_read_key_may_post_is_named_one_by_one(app):
+    posts = {path for path, methods in app.openapi()["paths"].items() if "post" in methods}
+    posts |= {"/embeddings", "/multimodalembeddings"}  # not described
+    asks = {path for path in posts if needed_scope("POST", path) == "read"}
+    assert asks == {
+        *("/v1/search", "/v1/search/upload", "/v1/recommend", "/v1/ask", "/v1/documents/get"),
+        *("/embed", "/embeddings", "/v1/embeddings", "/v2/embed", "/multimodalembeddings", "/v1/multimodalembeddings"),
+        *("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score"),
+    }
+    assert {path for path in posts if needed_scope("POST", path) == "admin"} == {"/v1/compact"}
 
 
 def test_writes_and_refusals_are_audited_without_secrets(client):

@@ -178,7 +178,7 @@ class Gate:
         with self.lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
-        assert self.open.wait(30)
+        assert self.open.wait(120)
         with self.lock:
             self.inside -= 1
         return self.encode(*args)
@@ -215,7 +215,7 @@ def test_a_slow_encoder_does_not_stop_the_rest(client, gate, helpers):
     assert not answers
     gate.open.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert gate.most == 1
 
@@ -230,7 +230,7 @@ def test_more_than_may_wait_are_told_to_come_again(make_client, gate, helpers):
     assert answer.headers["retry-after"] == "1"
     gate.open.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert [found.status_code for found in answers] == [200, 200]
     assert client.post("/v1/search", json={"text": "now"}).status_code == 200
 

@@ -33,7 +33,7 @@ def test_serves_keeps_and_stops(start, tmp_path):
 
 def test_stopping_waits_for_what_was_begun(start):
     server = start(delay=2.0, drain_seconds=20)
-    with socket.create_connection((server.address.hostname, server.address.port), timeout=30) as stream:
+    with socket.create_connection((server.address.hostname, server.address.port), timeout=120) as stream:
         body = b'{"text": "slow"}'
         stream.sendall(
             b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -69,7 +69,7 @@ collection = open_collection(sys.argv[1], mode="write", encoder=encoder.identity
 serve(
     Retriever(encoder, collection),
     port=0,
-    limits=ServerLimits(drain_seconds=1, stuck_seconds=1),
+    limits=ServerLimits(drain_seconds=1, stuck_seconds=2),
     on_ready=lambda url: print(url, flush=True),
 )
 """
@@ -93,7 +93,7 @@ def test_stopping_ends_within_its_bound_though_the_model_hangs(start, tmp_path):
 def check_that_an_endless_body_is_cut_off(server):
     piece = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
     sent = 0
-    with socket.create_connection((server.address.hostname, server.address.port), timeout=30) as stream:
+    with socket.create_connection((server.address.hostname, server.address.port), timeout=120) as stream:
         stream.sendall(
             b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"

@@ -66,7 +66,7 @@ def test_a_search_is_told_step_by_step(traced, spans):
     order = sorted(steps, key=lambda span: span.start_time)
     assert [span.name for span in order] == ["queue", "encode", "search", "queue", "rerank"]
     for span in steps:
-        assert request.start_time - 5e6 <= span.start_time <= span.end_time <= request.end_time + 5e6
+        assert request.start_time <= span.start_time <= span.end_time <= request.end_time
     assert not any("hidden" in str(span.attributes) or "secret" in str(span.attributes) for span in [request, *steps])
 
 
@@ -106,15 +106,16 @@ def test_an_endpoint_that_is_away_does_not_keep_the_server(free_port, monkeypatc
     began = time.monotonic()
     with tracer_to(f"http://127.0.0.1:{free_port}") as tracer:
         tracer.start_span("lost").end()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 @pytest.fixture
 def free_port():
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    with socket.socket() as held:  # so that nobody else comes to listen there
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://collector", "http://", "x"])

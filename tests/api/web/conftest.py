@@ -15,7 +15,7 @@ import pytest
 from starlette.responses import JSONResponse
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 30
+PATIENCE = 120  # seconds
 
 
 class Page:
@@ -59,6 +59,13 @@ class Page:
             time.sleep(0.02)
         return value
 
+    def wait_for_problem(self, words):
+        """Wait until the console has complained of this: it does so a moment after the page has shown it."""
+        until = time.monotonic() + PATIENCE
+        while not any(words in problem for problem in self.problems):
+            assert time.monotonic() < until, f"never: {words}; problems: {self.problems}"
+            self.run("1")
+
     def open(self, url):
         self.tell("Page.navigate", url=url)
         self.wait(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
@@ -93,7 +100,7 @@ def browser(tmp_path_factory):
     )
     try:
         told = profile / "DevToolsActivePort"
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while not (told.exists() and told.read_text().count("\n")):
             assert process.poll() is None, "Chromium ended at once"
             assert time.monotonic() < until, "Chromium never listened"
@@ -108,12 +115,14 @@ def browser(tmp_path_factory):
 def page(browser):
     from websockets.sync.client import connect
 
-    made = urllib.request.urlopen(urllib.request.Request(f"{browser}/json/new?about:blank", method="PUT"), timeout=30)
+    made = urllib.request.urlopen(
+        urllib.request.Request(f"{browser}/json/new?about:blank", method="PUT"), timeout=PATIENCE
+    )
     with made:
         target = json.load(made)
     with connect(target["webSocketDebuggerUrl"], max_size=64 * 1024**2, open_timeout=PATIENCE) as socket:
         yield Page(socket)
-    urllib.request.urlopen(f"{browser}/json/close/{target['id']}", timeout=30).close()
+    urllib.request.urlopen(f"{browser}/json/close/{target['id']}", timeout=PATIENCE).close()
 
 
 class KeyWanted:
@@ -133,9 +142,13 @@ class KeyWanted:
 
 @pytest.fixture
 def serve(retriever):
-    """Starts a real server of the collection and gives its address."""
+    """Starts a real server, of the test's collection unless `own` is false, and gives its address."""
     with ExitStack() as running:
-        yield lambda key=None, **options: running.enter_context(_serving(retriever, key, **options))
+
+        def start(key=None, *, own=True, **options):
+            return running.enter_context(_serving(retriever if own else None, key, **options))
+
+        yield start
 
 
 @pytest.fixture
@@ -160,6 +173,7 @@ def _serving(retriever, key, **options):
     until = time.monotonic() + PATIENCE
     while not server.started and time.monotonic() < until:
         time.sleep(0.01)
+    assert server.started
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:

@@ -223,7 +223,7 @@ def test_a_folder_of_mixed_encodings(tree: Tree) -> None:
     assert sentences(entries) == ["docs/noise.txt: is no text in any known encoding: save it as UTF-8"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([b"", b"PK\x03\x04", b"%PDF-1.4\n", b"PAR1", b"<html>", b"text,image\n", b"\x1f\x8b"]),
     st.binary(max_size=200),

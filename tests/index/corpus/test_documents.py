@@ -117,6 +117,29 @@ def test_html_keeps_text_and_pictures_in_their_order(tree: Tree, picture: bytes)
     assert notice.endswith("the page is indexed without it")
 
 
+def test_pages_are_read_without_what_is_no_picture(tree: Tree, picture: bytes) -> None:
+    folder = tree(
+        {
+            "a.md": "one\n\n![the mill](text.png)\n\ntwo\n\n![the pond](gone.png)\n\n![x](x.png)",
+            "b.html": '<p>one<img src="text.png" alt="the mill"><p>two<img src="x.png">',
+            "text.png": "no picture",
+            "x.png": picture,
+        }
+    )
+
+    entries = list(read_corpus(folder))
+
+    found = documents(entries)
+    assert shape(found["a.md"]) == ["one\n\nthe mill\n\ntwo\n\nthe pond", "<picture>"]
+    assert shape(found["b.html"]) == ["one\n\nthe mill\n\ntwo", "<picture>"]
+    without = "the page is indexed without it"
+    assert told(entries) == [
+        f"docs/a.md: its picture text.png is not a picture of a known format; {without}",
+        f"docs/a.md: its picture gone.png does not exist; {without}",
+        f"docs/b.html: its picture text.png is not a picture of a known format; {without}",
+    ]
+
+
 @pytest.mark.parametrize("suffix", ["htm", "xhtml"])
 def test_html_says_its_encoding(tree: Tree, suffix: str) -> None:
     body = '<meta charset="windows-1251"><p>Привет, мир</p>'.encode("cp1251")
@@ -278,7 +301,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PARTS, st.integers(1, 40))
 def test_passages_are_the_whole_in_its_order(parts: list[Text | Image], limit: int) -> None:
     pieces = split(Content(tuple(parts)), limit)

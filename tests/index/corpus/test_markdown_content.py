@@ -160,7 +160,7 @@ def test_file_given_itself_may_not_leave_its_own_folder(tree: Tree, picture: byt
     assert [type(entry) for entry in read_corpus(folder / "sub/n.md")] == [ItemError]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.one_of(st.sampled_from(["p.png", "q.jpg"]), st.text(alphabet="abc", min_size=1)), max_size=8))
 def test_pictures_and_texts_keep_their_order(pieces: list[str]) -> None:
     blocks = [f"![]({piece})" if "." in piece else piece for piece in pieces]
@@ -176,7 +176,7 @@ def test_pictures_and_texts_keep_their_order(pieces: list[str]) -> None:
     assert [part.text if isinstance(part, Text) else Path(str(part)).name for part in parts] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:

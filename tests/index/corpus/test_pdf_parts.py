@@ -118,8 +118,7 @@ def test_a_picture_without_words_and_one_that_is_none(tree: Tree, picture: bytes
     good, bad = (entry for entry in read_corpus(folder, ocr="always") if isinstance(entry, Deferred))
 
     assert good.load() == Document("a.png", Content(good.load().content.images), {"path": "a.png", "title": "a"})
-    with pytest.raises(Exception, match=r"b\.png is a truncated or damaged PNG"):
-        bad.load()
+    assert bad.load().content.images[0].path == Path.cwd() / "docs/b.png", "encoding it will tell what is wrong"
 
 
 def test_reading_words_needs_its_extra(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,7 +315,7 @@ def test_long_file_is_streamed(tmp_path: Path) -> None:
     assert peak < path.stat().st_size / 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=300), suffix=st.sampled_from([".jsonl", ".md", ".txt", ".png"]))
 def test_no_bytes_break_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes, suffix: str) -> None:
     path = tmp_path_factory.mktemp("any") / f"file{suffix}"

@@ -83,7 +83,7 @@ class Features:
                 state.update(kind.encode())
                 for name, tensor in sorted(tensors.items()):
                     state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                    state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+                    state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return state.digest()
 
     def _key(self, unit: Unit) -> bytes:
@@ -167,7 +167,7 @@ class Features:
         for kind in sorted({unit.kind for unit in missing.values()}):
             keys = [key for key, unit in missing.items() if unit.kind == kind]
             keys.sort(key=lambda key: (-missing[key].cost, key))
-            for batch in _cut(keys, [missing[key].cost for key in keys], trainable.encoder.budgets[kind]):
+            for batch in _cut(keys, [missing[key].cost for key in keys], trainable.budgets[kind]):
                 with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):
                     rows = trainable.stem(kind, [missing[key].payload for key in batch])
                 self._file.put(dict(zip(batch, rows.float().cpu().numpy(), strict=True)))

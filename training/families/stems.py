@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmseek.embed.base import EngineEncoder
+from mmseek.embed.batching import Budget
 from mmseek.training.families.base import OneVector
 
 if TYPE_CHECKING:
@@ -44,6 +46,12 @@ class Stemmed(OneVector):
     @abstractmethod
     def head(self, kind: str, stems: Tensor) -> Tensor:
         """As `rows`, of what the stem gave."""
+
+    @property
+    def budgets(self) -> Mapping[str, Budget]:
+        """How much of each kind goes through the stem at once."""
+        assert isinstance(self.encoder, EngineEncoder)
+        return self.encoder.budgets
 
     def frozen_kinds(self) -> tuple[str, ...]:
         """The kinds whose stem is not trained."""

@@ -346,7 +346,8 @@ def test_batches_of_one_stream_run_side_by_side(
 ) -> None:
     monkeypatch.setattr(registry, "usable_cores", lambda: 2)
     encoder = load_encoder(f"st:{model_folder}", device="cpu")
-    both, calls, met = threading.Barrier(2, timeout=60), count(), []
+    both, calls = threading.Barrier(2, timeout=60), count()
+    met: list[int] = []
     model = encoder.model  # type: ignore[attr-defined]
     run = model[0].forward
 

@@ -13,7 +13,7 @@ from mmseek.testing import FakeEncoder
 
 
 def test_serves_keeps_and_stops(start, tmp_path):
-    server = start(max_body_bytes=100_000, drain_seconds=20)
+    server = start(max_body_bytes=100_000, drain_seconds=200)
     assert server.address.hostname == "127.0.0.1"
     name = "odd/100%2F?"
     status, outcome = server.request("POST", "/v1/documents", {"documents": [{"id": name, "text": "kept"}]})
@@ -32,7 +32,7 @@ def test_serves_keeps_and_stops(start, tmp_path):
 
 
 def test_stopping_waits_for_what_was_begun(start):
-    server = start(delay=2.0, drain_seconds=20)
+    server = start(delay=2.0, drain_seconds=200)
     with socket.create_connection((server.address.hostname, server.address.port), timeout=120) as stream:
         body = b'{"text": "slow"}'
         stream.sendall(

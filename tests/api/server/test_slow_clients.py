@@ -67,7 +67,7 @@ def test_thousands_of_idle_connections_do_no_harm(start):
 
 
 def test_what_is_being_indexed_at_the_end_is_answered_and_kept(start, tmp_path):
-    server = start(delay=0.02, drain_seconds=50)
+    server = start(delay=0.02, drain_seconds=200)
     answers = []
     documents = [{"id": str(number), "text": f"text {number}"} for number in range(100)]
     client = threading.Thread(

@@ -216,6 +216,8 @@ class Lancedb(Engine):
 
 
 class Milvus(Engine):
+    efforts = (64, 256, 1024, 4096)  # few, for it is slow
+
     def build(self, vectors: np.ndarray) -> None:
         from pymilvus import DataType, MilvusClient
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,6 +159,17 @@ def test_reads_ahead_only_so_far() -> None:
         next(stream)
         assert read <= taken + 3 * OPTIONS.window
     stream.close()  # type: ignore[attr-defined]
+
+
+def test_windows_of_large_inputs_are_small_but_never_of_a_few_alone() -> None:
+    """What takes long to read is handed to the model early; a handful stays together and has all cores."""
+    engine = Engine(Letters(), EngineOptions(window=1000, window_bytes=64_000))
+    workers = ThreadPoolExecutor(1)
+    large = (EncodeRequest(Content.of("a" * 1000)) for _ in range(30))
+    assert [len(window.requests) for window in engine._read(large, workers)] == [8, 8, 8, 6]
+    small = (EncodeRequest(Content.of("a" * 100)) for _ in range(150))
+    assert [len(window.requests) for window in engine._read(small, workers)] == [20, 80, 50]
+    workers.shutdown()
 
 
 def test_large_inputs_end_a_window_early() -> None:

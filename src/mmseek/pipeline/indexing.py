@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmseek._types import FloatArray
 
 _PROGRESS_SECONDS = 0.1
-BATCH_BYTES = 64 * 2**20  # of texts and pictures in memory: a batch that holds so much is stored before it is full
+BATCH_BYTES = 16 * 2**20  # of texts and pictures in memory: a batch that holds so much is stored before it is full
 
 
 def index_corpus(
@@ -46,7 +46,7 @@ def index_corpus(
     again. Unchanged means: equal content, pictures and metadata, and the pictures at the same places. An item that
     fails leaves the rest alone, and the document of that id as it was before; an id that comes twice in one run fails
     the second time. When all is stored, pages and passages that a file no longer has are taken out. Memory depends on
-    `batch_size`, whose documents hold 64 MiB at most, and on the encoder's window; it takes about 80 bytes for each id
+    `batch_size`, whose documents hold 16 MiB at most, and on the encoder's window; it takes about 80 bytes for each id
     and a few hundred for each failure.
 
     Args:

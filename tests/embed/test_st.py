@@ -347,18 +347,20 @@ def test_batches_of_one_stream_run_side_by_side(
     monkeypatch.setattr(registry, "usable_cores", lambda: 2)
     encoder = load_encoder(f"st:{model_folder}", device="cpu")
     both, calls = threading.Barrier(2, timeout=60), count()
+    met: list[int] = []
     model = encoder.model  # type: ignore[attr-defined]
     run = model[0].forward
 
     def waits(*args: Any, **named: Any) -> Any:
         if next(calls) < 2:
-            both.wait()  # for the other batch, which never comes where batches take turns
+            met.append(both.wait())  # for the other batch, which never comes where batches take turns
         return run(*args, **named)
 
     monkeypatch.setattr(model[0], "forward", waits)
     texts = [f"text {number} " + "word " * (number % 7) for number in range(24)]
     rows = encoder.encode_document([Content.of(text) for text in texts])
     np.testing.assert_allclose(rows, unit(plain(model_folder).encode_document(texts)), atol=1e-5)
+    assert sorted(met) == [0, 1]
 
 
 def test_which_models_several_threads_may_run(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

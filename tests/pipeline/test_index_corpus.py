@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import struct
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseek import Content, Document, Encoded, EncodeRequest, Image
+from mmseek import Content, Document, Image
 from mmseek.digest import digest
 from mmseek.errors import EncoderMismatch, InputError, ItemError, StorageError
 from mmseek.index import open_collection
 from mmseek.index.corpus import Deferred, Skipped, held_bytes, read_corpus
 from mmseek.pipeline.indexing import index_corpus
 from mmseek.pipeline.jobs import Job, chunks
-from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, IndexReport, Progress, write_report
+from mmseek.pipeline.report import IndexingInterrupted, IndexingStopped, Progress
 from mmseek.protocols import Collection
 from mmseek.testing import FakeEncoder
 
@@ -358,58 +356,6 @@ def test_progress_adds_up(collection: Collection, encoder: FakeEncoder, monkeypa
     assert (last.done, last.total, last.indexed, last.unchanged, last.failed) == (5, 5, 3, 1, 1)
     assert last.rate == pytest.approx(5 / last.seconds)
     assert (report.indexed, report.unchanged, len(report.failed)) == (3, 1, 1)
-
-
-class Pulling(FakeEncoder):
-    """An encoder that reads its requests in another thread, as engines do."""
-
-    def stream(self, requests):  # type: ignore[no-untyped-def]
-        pulled: list[EncodeRequest] = []
-        thread = threading.Thread(target=lambda: pulled.extend(requests))
-        thread.start()
-        thread.join()
-        yield from super().stream(pulled)
-
-
-def test_encoder_may_read_requests_in_its_own_thread(collection: Collection) -> None:
-    report = index_corpus([*texts(*"abcdef"), Document("e2", Content(()))], Pulling(), collection, batch_size=2)
-
-    assert (report.indexed, len(report.failed)) == (6, 1)
-
-
-class Silent(FakeEncoder):
-    """An encoder that breaks its promise: neither a vector nor an error."""
-
-    def stream(self, requests):  # type: ignore[no-untyped-def]
-        for _ in requests:
-            yield Encoded()
-
-
-def test_outcome_without_vector_is_a_failure(collection: Collection) -> None:
-    report = index_corpus(texts("a"), Silent(), collection)
-
-    assert [str(error) for error in report.failed] == ["item 'a': the encoder gave no vector"]
-
-
-def test_report_file_names_every_failure(tmp_path: Path) -> None:
-    report = IndexReport(
-        indexed=1,
-        unchanged=0,
-        failed=(ItemError("is b\xf6se", source="n.jsonl", line=7, item_id="x"), ItemError("is bad")),
-        skipped=(Skipped("a.docx", "is unknown"),),
-        seconds=1.0,
-    )
-
-    write_report(report, tmp_path / "report.jsonl")
-
-    rows = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text("utf-8").splitlines()]
-    assert rows == [
-        {"status": "failed", "source": "n.jsonl", "line": 7, "id": "x", "reason": "is b\xf6se"},
-        {"status": "failed", "source": None, "line": None, "id": None, "reason": "is bad"},
-        {"status": "skipped", "source": "a.docx", "line": None, "id": None, "reason": "is unknown"},
-    ]
-    with pytest.raises(InputError, match="the report cannot be written"):
-        write_report(report, tmp_path)
 
 
 pairs = st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["one", "two", "BAD", ""])), max_size=8)

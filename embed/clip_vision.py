@@ -37,7 +37,8 @@ def pooled(vision: Any, pixels: torch.Tensor) -> torch.Tensor:
     *layers, last = vision.encoder.layers
     for layer in layers:
         states = _layer(layer, states, states)
-    return vision.post_layernorm(_layer(last, states[:, :1], states))[:, 0]
+    first: torch.Tensor = vision.post_layernorm(_layer(last, states[:, :1], states))[:, 0]
+    return first
 
 
 def _embedded(embeddings: Any, pixels: torch.Tensor) -> torch.Tensor:

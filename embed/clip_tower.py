@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from mmseek.embed.clip_forward import ClipForward, may_run, weights_of
 from mmseek.embed.clip_layout import config_of, converted, is_original
 from mmseek.embed.clip_pictures import ClipPictures
-from mmseek.embed.clip_vision import can_pool, pooled
 from mmseek.errors import ModelError
 from mmseek.media import MediaLimits, open_image
 from mmseek.models.checkpoints import json_object, weight_files
@@ -165,10 +164,8 @@ class ClipTower:
     def pooled_images(self, pictures: Sequence[Pixels]) -> torch.Tensor:
         """What the picture tower gives of prepared pictures, (n, width), before the projection."""
         pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        pixels = (pixels - self._mean) / self._std
-        vision = self._model.vision_model
-        states: torch.Tensor = pooled(vision, pixels) if can_pool(vision) else vision(pixel_values=pixels).pooler_output
-        return states
+        pooled: torch.Tensor = self._model.vision_model(pixel_values=(pixels - self._mean) / self._std).pooler_output
+        return pooled
 
     def projected_texts(self, pooled: torch.Tensor) -> torch.Tensor:
         """(n, width) -> (n, dim)."""

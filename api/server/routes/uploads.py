@@ -49,7 +49,9 @@ async def upload(request: Request, place: PlaceDep) -> JSONResponse:
     async with request.form(max_files=place.service.limits.max_documents + 1, max_fields=0) as form:
         items, failed = _items(*await _read(form))
     positions = list(items)
-    answer: dict[str, Any] = await store(list(items.values()), place) if items else {"indexed": 0, "unchanged": 0, "failed": []}
+    answer: dict[str, Any] = {"indexed": 0, "unchanged": 0, "failed": []}
+    if items:
+        answer = await store(list(items.values()), place)
     later = [each | {"position": positions[each["position"]]} for each in answer["failed"]]
     every = sorted([*(each.to_json() for each in failed), *later], key=lambda each: each["position"])
     return JSONResponse(answer | {"failed": every})

@@ -1,6 +1,6 @@
 """Training beside sentence-transformers' own trainer, at equal settings: queries a second.
 
-    python benchmarks/train_speed.py [--data ../shared/data] [--steps N] [--batch N] [--rounds N]
+    python benchmarks/train_speed.py [--data ../shared/data] [--steps N] [--batch N] [--rounds N] [--only PART ...]
 
 all-MiniLM-L6-v2, all weights, AdamW, no hard negatives. The runs take turns; each figure is the median over the rounds
 of plain time by our time, above 1 mmseek is faster, by the clock and in the processor's time, which other work on the
@@ -114,13 +114,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=("plain", "chunks", "mixed"), default=("plain", "chunks", "mixed"))
     args = parser.parse_args()
     long, short = claims(args.data), figures(args.data)
     count = min(len(long), len(short))
     model, found = find_text_model(), {}
     parts = {"plain": (long, False), "chunks": (long, True), "mixed": (long[:count] + short[:count], True)}
-    for name, (rows, chunks) in parts.items():
-        pairs = []
+    for name in args.only:
+        (rows, chunks), pairs = parts[name], []
         for number in range(args.rounds):
             with tempfile.TemporaryDirectory() as folder:
                 pair = (

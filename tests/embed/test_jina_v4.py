@@ -170,9 +170,12 @@ def test_nothing_fails_alone(encoder: JinaV4Encoder) -> None:
 def test_broken_adapters(tiny_vlm: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(tiny_vlm("jina_v4"), folder)
-    (folder / "adapters" / "adapter_config.json").write_text('{"r": 4}')
+    settings = folder / "adapters" / "adapter_config.json"
+    sound = settings.read_text()
+    settings.write_text('{"r": 4}')
     with pytest.raises(ModelError, match="plain LoRA"):
         load(folder)
+    settings.write_text(sound)
     (folder / "adapters" / "adapter_model.safetensors").write_bytes(b"short")
     with pytest.raises(ModelError, match="safetensors"):
         load(folder)

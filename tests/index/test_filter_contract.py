@@ -148,12 +148,12 @@ def test_filters_mean_what_python_says(collection, metadata, conditions):
 
 
 @pytest.mark.parametrize("location", ["folder", "qdrant-edge"], indirect=True)
-def test_one_in_thousands_is_found(collection, vectors):
-    values = vectors(4000)
-    documents = [Document(f"d{n}", Content.of("some words"), {"n": n, "rare": n % 1000 == 7}) for n in range(4000)]
+def test_one_in_ten_thousand_is_found(collection, vectors):
+    values = vectors(10_000)
+    documents = [Document(f"d{n}", Content.of("some words"), {"n": n, "rare": n % 1000 == 7}) for n in range(10_000)]
     collection.upsert(documents, values)
     order = np.argsort(-(values @ values[0]))
-    for condition, chosen in (("n == 1234", {1234}), ("rare == true", set(range(7, 4000, 1000)))):
+    for condition, chosen in (("n == 1234", {1234}), ("rare == true", set(range(7, 10_000, 1000)))):
         expected = [f"d{n}" for n in order if n in chosen]
         assert [hit.id for hit in collection.search(values[0], 10, filter=condition)] == expected
         assert {hit.id for hit in collection.search_text("words", 10, filter=condition)} == set(expected)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import threading
@@ -174,8 +175,9 @@ def web() -> Iterator[Web]:
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), "Connection": "close", **more}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # whoever asked may have hung up
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,9 +1,21 @@
-"""Pictures that come without items: each becomes a document under the name of its file."""
+"""What documents sent as a form have in common: its description, and pictures that come without items."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any, Final
+
+# In the terms of OpenAPI.
+ITEMS_FORM: Final[dict[str, Any]] = {
+    "schema": {
+        "type": "object",
+        "properties": {
+            "items": {"type": "string", "format": "binary", "description": "a JSONL file"},
+            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 
 
 def lines_of_files(names: Sequence[str]) -> bytes:

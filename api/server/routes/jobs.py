@@ -16,7 +16,7 @@ from mmseek.api.server.cursors import make_cursor, read_cursor
 from mmseek.api.server.errors import ClientGone, NotOffered
 from mmseek.api.server.hosting.place import Place, PlaceDep
 from mmseek.api.server.jobs import Job, Jobs
-from mmseek.api.server.jobs.forms import lines_of_files
+from mmseek.api.server.jobs.forms import ITEMS_FORM, lines_of_files
 from mmseek.api.server.jobs.inputs import Draft
 from mmseek.api.server.origins import refuse_other_origins
 from mmseek.api.server.routes.table import RouteTable
@@ -34,15 +34,7 @@ _BODY: Final = {
         "content": {
             "application/x-ndjson": {"schema": {"type": "string", "description": "one item a line"}},
             "application/json": {"schema": JobFileBody.model_json_schema()},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "items": {"type": "string", "format": "binary", "description": "a JSONL file"},
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                    },
-                }
-            },
+            "multipart/form-data": ITEMS_FORM,
         },
     }
 }

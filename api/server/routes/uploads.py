@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import FormData, UploadFile
 
 from mmseek.api.server.hosting.place import PlaceDep
+from mmseek.api.server.jobs.forms import ITEMS_FORM
 from mmseek.api.server.jobs.pictures import replaced
 from mmseek.api.server.origins import refuse_other_origins
 from mmseek.api.server.reading import Failure, own_code
@@ -21,22 +22,7 @@ from mmseek.jsonl import parse_json_line
 table = RouteTable("/documents", tags=["documents"])
 
 _BOM: Final = b"\xef\xbb\xbf"
-_FORM: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "items": {"type": "string", "format": "binary", "description": "a JSONL file"},
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                    },
-                }
-            },
-        },
-    }
-}
+_FORM: Final = {"requestBody": {"required": True, "content": {"multipart/form-data": ITEMS_FORM}}}
 
 
 @table.post("/upload", response_model=DocumentsAnswer, openapi_extra=_FORM)
